@@ -35,16 +35,17 @@ _IMAGES = _ROOT / "guests" / "images"
 _TIMEOUT = 600.0  # seconds, of one run
 #: What the guest calls the operations, how many it does, and how many of what is written about one does of them.
 OPERATIONS: Final = {
-    "null": ("null call", 1_000_000),
-    "switch": ("context switch", 40_000),
-    "map": ("map page", 640_000),
-    "fault": ("page fault", 32_000),
-    "fork": ("fork, exit", 1500),
+    "null": ("null call", 4_000_000),
+    "switch": ("context switch", 200_000),
+    "map": ("map page", 3_200_000),
+    "fault": ("page fault", 96_000),
+    "fork": ("fork, exit", 3000),
     "exec": ("fork, exec", 1000),
-    "console": ("console, 64 B", 8000),
+    "console": ("console, 64 B", 16_000),
     "pages": ("console, 4 KiB", 2000),
     "tick": ("timer tick", 20_000),
-    "event": ("event", 400_000),
+    "event": ("event", 1_000_000),
+    "inside": ("event inside", 4_000_000),
 }
 ENGINES: Final[Mapping[str, list[str]]] = {
     "QEMU": [

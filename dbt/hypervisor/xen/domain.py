@@ -165,7 +165,11 @@ class XenDomain(Device):
             place = self.arguments.place(second, 4, is_pv)
             if place == NONE or not self.channels.is_hot(first, self.dma.word(place)):
                 return self._leave()
+            if is_pv and not self.pv.may_tell:
+                return self._leave()
             self.channels.do_hot(first, self.dma.word(place))
+            if is_pv:
+                self.pv.tell()
             return 0
         if number == MMU_UPDATE:
             if not is_pv or third or fourth != SELF or not second or second > UPDATES_AT_ONCE:
@@ -275,7 +279,10 @@ class XenDomain(Device):
     def _events(self) -> Answer:
         if self.pv.is_on and self.args[0] in FORBIDDEN_EVENTS:
             raise HypercallError(Errno.ENOSYS)
-        return self.channels.call(*self.args[:2])
+        result = self.channels.call(*self.args[:2])
+        if self.pv.is_on:
+            self.pv.tell()
+        return result
 
     def _grants(self) -> Answer:
         command, handle, count = self.args[:3]

@@ -18,8 +18,9 @@ from dbt.devices.wiring import Line
 from dbt.hypervisor.xen.interface import FIRST_SHARED_PAGE, Errno, HypercallError
 from dbt.memory.dma import Dma
 
-#: struct vcpu_info: evtchn_upcall_pending is its first byte.
+#: struct vcpu_info: evtchn_upcall_pending is its first byte, and evtchn_upcall_mask the second.
 VCPU_INFO_SIZE: Final = 48
+_UPCALL_MASK: Final = 1
 _PENDING_SELECTORS: Final = 8
 #: struct shared_info: behind the information of one virtual CPU are two bits for each port, and the wall clock.
 PENDING_BITS, MASK_BITS, _WALL_CLOCK = VCPU_INFO_SIZE, VCPU_INFO_SIZE + 512, VCPU_INFO_SIZE + 1024
@@ -84,6 +85,14 @@ class SharedPage(Stateful):
     def is_upcall_pending(self) -> bool:
         """The level of the event interrupt."""
         return self.dma.byte(self._vcpu) != 0
+
+    @property
+    def is_upcall_masked(self) -> bool:
+        """What evtchn_upcall_mask says, which only kernels in user mode have (:mod:`dbt.hypervisor.xen.pv`)."""
+        return self.dma.byte(self._vcpu + _UPCALL_MASK) != 0
+
+    def mask_upcall(self) -> None:
+        self.dma.put_byte(self._vcpu + _UPCALL_MASK, 1)
 
     def sampled_level(self) -> bool:
         """Return the level of the event interrupt, for the interrupt controller."""

@@ -152,4 +152,14 @@ unsigned notify(void)
     VIC_SOFTWARE = 1 << SOFTWARE_INTERRUPT;
     return notified;
 }
+
+unsigned events(unsigned times)
+{
+    unsigned before = notify(); /* that one is taken, too */
+    asm volatile("cpsie i" ::: "memory");
+    while (--times)
+        VIC_SOFTWARE = 1 << SOFTWARE_INTERRUPT;
+    asm volatile("cpsid i" ::: "memory");
+    return notified - before;
+}
 #endif

@@ -156,6 +156,7 @@ void console_write(uint32_t text, uint32_t length); /* of the current process, w
 void print(const char *text, ...);
 #ifdef BENCH
 unsigned notify(void); /* raises an interrupt, which is taken when a process goes on. How many there were before */
+unsigned events(unsigned times); /* as many, each of which the kernel takes at once. How many it has taken */
 #endif
 void machine_reset(void) __attribute__((noreturn));
 

@@ -7,6 +7,13 @@
         .text
         .global traps
 traps:                                          /* r0: the kind of exception, r1: the page */
+#ifdef BENCH
+        ldr     r2, [r1, #PV_IN_KERNEL]
+        cmp     r2, #0
+        cmpne   r0, #TRAP_IRQ
+        beq     for_kernel
+handle:
+#endif
         ldr     sp, =kernel_stack_top
         ldr     lr, =current
         ldr     lr, [lr]
@@ -30,4 +37,13 @@ resume:
         stmia   r1, {r2-r9}
         mov     r12, #IRET
         svc     #0
+
+#ifdef BENCH
+for_kernel:                                     @ equal is also what has not come from the kernel
+        cmp     r2, #0
+        beq     handle
+        bl      upcall
+        mov     r12, #IRET
+        svc     #0
+#endif
         .ltorg

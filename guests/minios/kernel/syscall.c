@@ -103,6 +103,9 @@ void syscall(struct frame *frame)
     case SYS_NOTIFY:
         r[0] = notify();
         break;
+    case SYS_EVENTS:
+        r[0] = events(r[0]);
+        break;
 #endif
     default:
         process_kill("bad system call %d", r[7]);

@@ -69,7 +69,29 @@ prefetch:
 data:
         enter   TRAP_DATA, 8
 irq:
+#ifdef BENCH
+        sub     lr, lr, #4
+        srsdb   sp!, #MODE_SVC
+        cpsid   if, #MODE_SVC
+        push    {r0}
+        ldr     r0, [sp, #8]                    @ SPSR
+        and     r0, r0, #0x1f
+        cmp     r0, #MODE_SVC
+        pop     {r0}
+        beq     for_kernel
+        stmdb   sp, {r0-r14}^
+        nop
+        sub     r1, sp, #FRAME_PC
+        mov     r0, #TRAP_IRQ
+        b       handle
+for_kernel:
+        push    {r0-r3, r12, lr}
+        bl      interrupt
+        pop     {r0-r3, r12, lr}
+        rfeia   sp!
+#else
         enter   TRAP_IRQ, 4
+#endif
 fiq:
         enter   TRAP_FIQ, 4
 reset:

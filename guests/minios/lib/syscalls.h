@@ -17,6 +17,7 @@ enum {
     SYS_PREEMPTED, /* preempted(): how often the timer has interrupted this process */
     SYS_SYNC,      /* sync(): what was written may be executed */
     SYS_NOTIFY,    /* notify(): an interrupt; how many there were. For the benchmark alone */
+    SYS_EVENTS,    /* events(n): so many that the kernel sends itself; how many it has taken. Likewise */
 };
 
 #define KILLED (-1000) /* the status of a process that the kernel has killed */

@@ -26,6 +26,7 @@ static inline int time(void) { return system_call(SYS_TIME, 0, 0); }
 static inline void limit(int n) { system_call(SYS_LIMIT, n, 0); }
 static inline int preempted(void) { return system_call(SYS_PREEMPTED, 0, 0); }
 static inline unsigned notify(void) { return system_call(SYS_NOTIFY, 0, 0); }
+static inline unsigned events(unsigned n) { return system_call(SYS_EVENTS, n, 0); }
 static inline void sync(void) { system_call(SYS_SYNC, 0, 0); }
 
 #define NO_MORE ((char *)-1) /* brk() has no memory there */

@@ -39,7 +39,8 @@ _DONE = struct.Struct("<I")
 UPDATE_BYTES: Final = 16
 UPDATES_AT_ONCE: Final = 64
 _EINVAL, _EPERM = int(Errno.EINVAL), int(Errno.EPERM)
-_WORDS, _ACTION, _ACT_FLUSH, _ACT_CODE = monitor.WORDS, monitor.ACTION, monitor.ACT_FLUSH, monitor.ACT_CODE
+_WORDS, _ACTION = monitor.WORDS, monitor.ACTION
+_ACT_FLUSH, _ACT_CODE, _ACT_UPCALL = monitor.ACT_FLUSH, monitor.ACT_CODE, monitor.ACT_UPCALL
 _PIN_LEAF, _PIN_ROOT, _UNPIN, _FLUSH_ALL, _FLUSH_ONE, _FLUSH_CODE, _NEW_USER_ROOT = 0, 1, 4, 6, 7, 12, 15
 
 #: A kernel's root is 16 KiB, of which the upper half is used, and a process's 8 KiB.
@@ -108,6 +109,7 @@ class ParaVirtual(Stateful):
             self.pages.end()
             raise HypercallError(Errno.EINVAL) from None
         self.root = root
+        self.channels.queues.shared.mask_upcall()
         self._make_own_pages(traps)
         args[:] = [root, monitor.IDLE_TABLE, _SCTLR, _DOMAINS_OF_KERNEL, entry, stack]
         return Request.DEPRIVILEGE
@@ -137,6 +139,21 @@ class ParaVirtual(Stateful):
 
     def _put(self, place: Gpa, value: int) -> None:
         self.dma.write(place, value.to_bytes(4, "little"))
+
+    # -- events --------------------------------------------------------------------------------
+
+    @property
+    def may_tell(self) -> bool:
+        """True if native code can do :meth:`tell`."""
+        return self.dma.is_plain(_WORDS)
+
+    def tell(self) -> None:
+        """Let the kernel take an event before it goes on behind its hypercall, if it has unmasked that. It is masked
+        then.
+        """
+        if self.channels.queues.shared.is_upcall_pending and not self.channels.queues.shared.is_upcall_masked:
+            self.channels.queues.shared.mask_upcall()
+            self._act(_ACT_UPCALL)
 
     # -- page tables ---------------------------------------------------------------------------
 

@@ -35,11 +35,15 @@
         .equ    TABLE, -32                      /* TTBR0 */
         .equ    SLOT, -36                       /* the number of the table of the process, or NO_SLOT */
         .equ    NO_SLOT, 0xff
+        .equ    LOOK, -40                       /* not 0 if the interrupt's line may still be up for no event */
         .equ    SLOTS, 0x1000                   /* below the frame: where the tables of processes are, 0 for none */
         .equ    MOST_SLOTS, 128
         .equ    REFUSED, 21                     /* its complement is -EINVAL */
         .equ    ACT_TABLE, 1
         .equ    ACT_CODE, 2
+        .equ    ACT_UPCALL, 8                   /* an event for the kernel itself, which wants it now */
+
+        .equ    KIND_INTERRUPT, 4
 
         .equ    KERNEL_CPSR, 0xd0               /* user mode, without interrupts */
 
@@ -102,7 +106,8 @@ interrupt:                                      /* The guest clears its cause, s
         ldr     r3, =NO_INTERRUPT
         cmp     r2, r3
         strne   r1, [r0, #EOIR]
-        movne   r0, #4
+        movne   r0, #KIND_INTERRUPT
+        strne   r0, [sp, #LOOK]
         bne     bounce
         ldmia   sp, {r0-r14}^
         nop
@@ -120,6 +125,7 @@ bounce:                                         /* r0 is the kind of exception *
         ldr     r1, [sp, #KERNEL_DOMAINS]
         mcr     p15, 0, r1, c3, c0, 0
         isb
+enter:
         mov     r1, #KERNEL_CPSR
         msr     spsr_cxsf, r1
         ldr     lr, [sp, #ENTRY]
@@ -139,7 +145,9 @@ hypercall:
         ldr     r0, [sp, #SAVED_R0]
         movs    pc, lr
 
-act:                                            /* Whatever it is: the TLB is flushed. */
+act:                                            /* The TLB is flushed, but for an event alone. */
+        cmp     r0, #ACT_UPCALL
+        beq     upcall
         str     r1, [sp, #SAVED_R1]
         tst     r0, #ACT_TABLE
         ldrne   r1, [sp, #TABLE]
@@ -157,8 +165,26 @@ act:                                            /* Whatever it is: the TLB is fl
         isb
         str     r1, [sp, #ACTION]
         ldr     r1, [sp, #SAVED_R1]
+        tst     r0, #ACT_UPCALL
+        bne     upcall
         ldr     r0, [sp, #SAVED_R0]
         movs    pc, lr
+
+upcall:                                         /* The kernel goes on where it takes exceptions. */
+        mov     r0, #0
+        str     r0, [sp, #ACTION]
+        ldr     r0, [sp, #SAVED_R0]
+        stmia   sp, {r0-r14}^
+        nop
+        mrs     r1, spsr
+        str     lr, [sp, #FRAME_PC]
+        str     r1, [sp, #FRAME_CPSR]
+        mov     r0, #1
+        str     r0, [sp, #FRAME_IN_KERNEL]
+        mov     r0, #KIND_INTERRUPT
+        str     r0, [sp, #FRAME_KIND]
+        str     r0, [sp, #LOOK]
+        b       enter
 
 switch:                                         /* To the table of another process: r0 is its number. */
         cmp     r0, #MOST_SLOTS
@@ -188,6 +214,13 @@ refuse:
         movs    pc, lr
 
 iret:                                           /* To a process: user mode, with interrupts. */
+        ldr     r0, [sp, #FRAME_IN_KERNEL]
+        cmp     r0, #0
+        bne     return
+        ldr     r0, [sp, #LOOK]
+        cmp     r0, #0
+        bne     look
+leave:
         ldr     r0, [sp, #FRAME_CPSR]
         bic     r0, r0, #0xdf
         bic     r0, r0, #0x01000000
@@ -198,6 +231,33 @@ iret:                                           /* To a process: user mode, with
         ldr     r0, [sp, #USER_DOMAINS]
         mcr     p15, 0, r0, c3, c0, 0
         isb
+        ldr     lr, [sp, #FRAME_PC]
+        ldmia   sp, {r0-r14}^
+        nop
+        movs    pc, lr
+
+look:                                           /* To read it lets the controller look at the line again. */
+        ldr     r0, =CPU_INTERFACE
+        ldr     r1, [r0, #IAR]
+        ubfx    r2, r1, #0, #10
+        ldr     r3, =NO_INTERRUPT
+        cmp     r2, r3
+        strne   r1, [r0, #EOIR]
+        movne   r0, #KIND_INTERRUPT
+        strne   r0, [sp, #FRAME_KIND]
+        bne     enter                           /* The frame has the process. */
+        mov     r0, #0
+        str     r0, [sp, #LOOK]
+        b       leave
+
+return:                                         /* From an event of the kernel's own to where it was. */
+        mov     r0, #0
+        str     r0, [sp, #FRAME_IN_KERNEL]
+        ldr     r0, [sp, #FRAME_CPSR]
+        bic     r0, r0, #0xff
+        bic     r0, r0, #0x01000000
+        orr     r0, r0, #KERNEL_CPSR
+        msr     spsr_cxsf, r0
         ldr     lr, [sp, #FRAME_PC]
         ldmia   sp, {r0-r14}^
         nop
