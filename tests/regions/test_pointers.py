@@ -41,14 +41,14 @@ first: .word {VIRTUAL}
 
 
 def program(seed: int) -> dict[int, int]:
-    """Return the words of tables and nodes by address. Half of the links stay in their page, and few lead nowhere."""
+    """Return the words of tables and nodes by address. Most links stay in their page, and few lead nowhere."""
     random = Random(seed)
     words = {L1: L2 | 1, L1 + 4: DATA_L2 | 1}
     words |= {L2 + 4 * page: page * PAGE | SMALL_PAGE for page in range(0x20)}
     places = random.sample(range(PAGES), PAGES)
     words |= {DATA_L2 + 4 * n: DATA + place * PAGE | SMALL_PAGE for n, place in enumerate(places)}
     for node in range(0, PAGES * PAGE, NODE):
-        page = node & -PAGE if random.random() < 0.5 else random.randrange(PAGES) * PAGE
+        page = node & -PAGE if random.random() < 0.9 else random.randrange(PAGES) * PAGE
         link = VIRTUAL + page + random.randrange(PAGE // NODE) * NODE
         words[DATA + node] = link if random.random() > 0.02 else VIRTUAL + PAGES * PAGE
         words[DATA + node + 4] = random.getrandbits(32)
