@@ -440,9 +440,9 @@ def policy_of(machine: Machine) -> Policy:
     return machine_policy(folders, has_files, has_sockets)
 
 
-def run(connection: socket.socket, message: say.Spawn, compilers: socket.socket, originals: Originals) -> None:
+def run(connection: socket.socket, message: say.Spawn, compilers: socket.socket, originals: Originals | None) -> None:
     """Be the process of a machine, until its end. It has been forked for that from a zygote, whose memory is in
-    ``originals``. ``compilers`` is where compilers are forked.
+    ``originals`` if that has put it in order. ``compilers`` is where compilers are forked.
     """
     strictness = Strictness(message.jail)
     share_worker(CompileWorker(start=lambda: RemoteCompiler.start(compilers), yields=False))

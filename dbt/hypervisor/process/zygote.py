@@ -14,8 +14,9 @@ import socket
 import sys
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from importlib import import_module
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
 
 from dbt.hypervisor.jail.measures import Strictness
 from dbt.hypervisor.process import messages as say
@@ -34,6 +35,8 @@ _FILLING: Final[list[object]] = []
 _WARM_UPS: Final = 12
 _WAIT: Final = bytes.fromhex("900f07ee fdffffea")
 _VIRT_RAM: Final = 0x40000000
+#: How many seconds nobody may ask for anything, before a zygote that hurries settles.
+_SETTLES_AFTER_S: Final = 1.0
 #: How long a process whose machine is lost may take to end by itself, in seconds.
 _GRACE_S: Final = 0.2
 #: What machines import when they need it, which they cannot any more in their jails: all modules of these rooms, and
@@ -71,10 +74,10 @@ _PRELOADED: Final = (
 )
 
 
-def main(begins_at_once: bool = False) -> None:
+def main(hurries: bool = False) -> None:
     """Serve the host at standard input, which is a socket, until it is gone.
 
-    ``begins_at_once``: prepare for all machines before the host says what else they need.
+    ``hurries``: begin before the host says what else machines need, and have the first one soon: see :class:`Zygote`.
     """
     connection = socket.socket(fileno=os.dup(0))
     null = os.open(os.devnull, os.O_RDONLY)
@@ -82,53 +85,157 @@ def main(begins_at_once: bool = False) -> None:
     os.close(null)
     os.setsid()  # Ctrl-C at the host's terminal is the host's
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    channel: Channel[say.ToZygote] = Channel(connection, say.ToZygote)
-    native = _prepare() if begins_at_once else None
-    originals: Originals | None = None
-    compilers: socket.socket | None = None
-    try:
-        while True:
-            message = channel.receive()
-            match message:
-                case say.Preload(path, modules, jail):
-                    sys.path[:] = path
-                    native = native or _prepare()
-                    originals = _preload(modules, native)
-                    compilers = _fork_compilers(channel, Strictness(jail))
-                    channel.send(say.Ready())
-                case say.Spawn():
-                    assert compilers is not None and originals is not None
-                    _spawn(channel, message, compilers, originals)
-                case say.Reap(pid):
-                    channel.send(say.Reaped(_reap(pid)))
-    except ChannelEnded:
-        if native is not None:
-            native.close()
+    zygote = Zygote(Channel(connection, say.ToZygote), hurries)
+    with suppress(ChannelEnded):
+        zygote.serve()
+    zygote.close()
     os._exit(0)
 
 
-def _prepare() -> NativeCode:
-    """Import what machines need, and load the handlers' image, which they share. Return the image."""
-    _import_for_machines()
-    from dbt.engine.native import NativeCode
+class Zygote:
+    """What machines' processes are forked from. Before that it *settles*: it puts its memory in order, so that they
+    share as much of it as possible, which takes a third of a second.
 
-    native = NativeCode.share(lambda line: None)
-    native.share_initial_ops()
-    for _ in range(_WARM_UPS):
-        _warm_up()
-    return native
+    With ``hurries``, the process of the first machine may be forked before. It has more memory for itself than others.
+    """
+
+    def __init__(self, channel: Channel[say.ToZygote], hurries: bool) -> None:
+        self._channel, self._hurries = channel, hurries
+        self._strictness = Strictness.ON
+        self._native: NativeCode | None = None
+        self._originals: Originals | None = None
+        self._compilers: CompilersProcess | None = None
+        self._early_compilers: CompilersProcess | None = None
+        self._has_spawned = False
+        if hurries:
+            self._import()
+
+    def serve(self) -> None:
+        """Do what the host asks. Raise ChannelEnded when it is gone."""
+        channel = self._channel
+        while True:
+            if self._native is not None and self._originals is None and not channel.has_data(_SETTLES_AFTER_S):
+                self._settle()
+            match channel.receive():
+                case say.Preload(path, modules, jail):
+                    sys.path[:] = path
+                    self._strictness = Strictness(jail)
+                    self._preload(modules)
+                    channel.send(say.Ready())
+                case say.Spawn() as message:
+                    (file,) = channel.take_files(1)
+                    channel.send(self._spawned(message, file))
+                case say.Reap(pid):
+                    channel.send(say.Reaped(_reap(pid)))
+                    if self._early_compilers is not None and self._early_compilers.has_ended:
+                        self._early_compilers = None
+
+    def close(self) -> None:
+        if self._native is not None:
+            self._native.close()
+
+    def _import(self) -> NativeCode:
+        """Import what machines need, and load the handlers' image, which they share. Return the image."""
+        _import_for_machines()
+        from dbt.engine.native import NativeCode
+
+        self._native = NativeCode.share(lambda line: None)
+        self._native.share_initial_ops()
+        return self._native
+
+    def _preload(self, modules: Iterable[str]) -> None:
+        """Import what else machines need."""
+        if self._native is None:
+            self._import()
+        for name in modules:
+            import_module(name)
+        if self._hurries:
+            gc.freeze()
+        else:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Put memory in order, and remember what it is then."""
+        assert self._native is not None
+        for _ in range(_WARM_UPS):
+            _warm_up()
+        from dbt.hypervisor.process.originals import Originals
+
+        gc.unfreeze()
+        gc.collect()
+        _fill_gaps()
+        gc.freeze()
+        self._originals = Originals(self._native)
+        if self._compilers is not None:  # which have the old memory, until the first machine has ended
+            self._compilers.control.close()
+            self._early_compilers, self._compilers = self._compilers, None
+
+    def _spawned(self, message: say.Spawn, file: int) -> say.FromZygote:
+        """Fork the process of a machine, and return the answer. ``file`` is its socket."""
+        assert self._native is not None
+        if self._originals is None and self._has_spawned:
+            self._settle()
+        self._has_spawned = True
+        if self._compilers is None:
+            self._compilers = self._fork_compilers()
+        compiler = add_machine(self._compilers.control)
+        try:
+            pid = os.fork()
+        except OSError as error:
+            os.close(file)
+            compiler.close()
+            return say.Failed(OSError.__name__, str(error))
+        if pid == 0:
+            self._be_machine(message, file, compiler)
+        os.close(file)
+        compiler.close()
+        return say.Spawned(pid)
+
+    def _be_machine(self, message: say.Spawn, file: int, compiler: socket.socket) -> NoReturn:
+        status = 1
+        try:
+            self._channel.close()
+            assert self._compilers is not None
+            self._compilers.control.close()
+            from dbt.hypervisor.process.vm_process import run
+
+            run(socket.socket(fileno=file), message, compiler, self._originals)
+            status = 0
+        except BaseException:
+            import traceback
+
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+
+    def _fork_compilers(self) -> CompilersProcess:
+        """Fork the process that forks compilers."""
+        ours, theirs = socket.socketpair()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                self._channel.close()
+                ours.close()
+                from dbt.hypervisor.process.compilers import serve_compilers
+
+                serve_compilers(theirs, self._strictness)
+            finally:
+                os._exit(0)
+        theirs.close()
+        return CompilersProcess(pid, ours)
 
 
-def _preload(modules: Iterable[str], native: NativeCode) -> Originals:
-    """Import what else machines need. Return what memory is then."""
-    for name in modules:
-        import_module(name)
-    from dbt.hypervisor.process.originals import Originals
+class CompilersProcess(NamedTuple):
+    """The process that forks compilers, and the socket at which it hears of machines. It ends with the last of them
+    after that was closed.
+    """
 
-    gc.collect()
-    _fill_gaps()
-    gc.freeze()
-    return Originals(native)
+    pid: int
+    control: socket.socket
+
+    @property
+    def has_ended(self) -> bool:
+        return os.waitpid(self.pid, os.WNOHANG)[0] != 0
 
 
 def _import_for_machines() -> None:
@@ -181,52 +288,6 @@ def _warm_up_as(machine: Machine) -> None:
     from dbt.hypervisor.process.vm_process import VmProcess
 
     VmProcess("warm-up", UUID(int=0), None, Strictness.OFF).warm_up(machine)
-
-
-def _fork_compilers(channel: Channel[say.ToZygote], strictness: Strictness) -> socket.socket:
-    """Fork the process that forks compilers. Return the socket to it."""
-    ours, theirs = socket.socketpair()
-    if os.fork() == 0:
-        try:
-            channel.close()
-            ours.close()
-            from dbt.hypervisor.process.compilers import serve_compilers
-
-            serve_compilers(theirs, strictness)
-        finally:
-            os._exit(0)
-    theirs.close()
-    return ours
-
-
-def _spawn(channel: Channel[say.ToZygote], message: say.Spawn, compilers: socket.socket, originals: Originals) -> None:
-    (file,) = channel.take_files(1)
-    compiler = add_machine(compilers)
-    try:
-        pid = os.fork()
-    except OSError as error:
-        os.close(file)
-        compiler.close()
-        channel.send(say.Failed(OSError.__name__, str(error)))
-        return
-    if pid == 0:
-        status = 1
-        try:
-            channel.close()
-            compilers.close()
-            from dbt.hypervisor.process.vm_process import run
-
-            run(socket.socket(fileno=file), message, compiler, originals)
-            status = 0
-        except BaseException:
-            import traceback
-
-            traceback.print_exc()
-        finally:
-            os._exit(status)
-    os.close(file)
-    compiler.close()
-    channel.send(say.Spawned(pid))
 
 
 def _reap(pid: int) -> int | None:

@@ -28,18 +28,18 @@ _begun: list[ZygoteProcess] = []
 
 def begin_zygote() -> None:
     """Start a zygote for the first carrier of this process. It prepares at once for all machines, by the path that this
-    interpreter has begun with. Raise OSError if the host refuses.
+    interpreter has begun with, and hurries with the first one. Raise OSError if the host refuses.
     """
-    _begun.append(_start(begins_at_once=True))
+    _begun.append(_start(hurries=True))
 
 
 def take_zygote() -> ZygoteProcess:
     """Return the zygote that was started in advance, or a new one. It belongs to the caller. Raise OSError."""
-    return _begun.pop() if _begun else _start(begins_at_once=False)
+    return _begun.pop() if _begun else _start(hurries=False)
 
 
-def _start(begins_at_once: bool) -> ZygoteProcess:
+def _start(hurries: bool) -> ZygoteProcess:
     ours, theirs = socket.socketpair()
     with theirs:
-        command = python_command(_MAIN.format(begins_at_once))
+        command = python_command(_MAIN.format(hurries))
         return ZygoteProcess(subprocess.Popen(command, stdin=theirs.fileno(), env=python_environment()), ours)
