@@ -117,7 +117,7 @@ class ContainerRequest(Request):
 
     def set_interface(self, card: int, address: bytes, mask: bytes, gateway: bytes, mtu: int, mac: bytes) -> None:
         """Give a network card its addresses: four bytes each, the gateway's zero if it is none. Without an address it
-        is down.
+        is down, and keeps its hardware address if ``mac`` is zero.
         """
         value = _WORD.pack(card) + address + mask + gateway + _WORD.pack(mtu) + mac
         self._add("I", f"the network card eth{card}", value)

@@ -14,9 +14,9 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from dbt.containers.network.interface import Interface
+from dbt.containers.network.interface import Interface, some_mac
 from dbt.containers.runtime.capabilities import capability_bits
-from dbt.containers.runtime.spec import MOST_DIRECTORIES, Limits, Process, RuntimeFailure, Spec, Tmpfs
+from dbt.containers.runtime.spec import MOST_CARDS, MOST_DIRECTORIES, Limits, Process, RuntimeFailure, Spec, Tmpfs
 from dbt.host.ninep.shared_file import NAME
 from dbt.linux.container_request import ContainerRequest, MountFlags, Namespaces
 from dbt.linux.template import container_tag
@@ -67,6 +67,9 @@ def main_request(spec: Spec) -> ContainerRequest:
         request.use_terminal(process.rows, process.columns)
     _mount_files(request, spec)
     _limit(request, spec.limits)
+    used = {one.card for one in spec.interfaces}
+    for card in set(range(MOST_CARDS)) - used:  # which have the addresses of the template's otherwise
+        request.set_interface(card, bytes(4), bytes(4), bytes(4), 0, some_mac())
     _set_interfaces(request, spec.interfaces)
     if spec.privileged:
         request.allow_devices()

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final, Protocol
 
+from dbt.containers.network.interface import some_mac
 from dbt.containers.runtime.checkpoint import PortState, read_checkpoint
 from dbt.containers.runtime.container_vm import ContainerVm
 from dbt.containers.runtime.domains import ContainerDomains
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from dbt.vm.options import HostOptions
     from dbt.vm.vm_state import VmState
 
-_ADDRESS: Final = 6
 #: How long the VM of another engine may take until it begins to come, in seconds.
 _ARRIVAL_S: Final = 60.0
 
@@ -275,12 +275,7 @@ def _check(spec: Spec) -> None:
 def _cards(spec: Spec) -> list[Net]:
     """Return all cards in the order of the machine. Those without an interface have some address."""
     addresses = {machine_card(one.card): one.mac for one in spec.interfaces}
-    return [Net(NOWHERE, addresses.get(number) or _some_address()) for number in range(MOST_CARDS)]
-
-
-def _some_address() -> bytes:
-    drawn = secrets.token_bytes(_ADDRESS)
-    return bytes((drawn[0] & 0xFC | 2, *drawn[1:]))  # unicast, locally administered
+    return [Net(NOWHERE, addresses.get(number) or some_mac()) for number in range(MOST_CARDS)]
 
 
 def _options(spec: Spec, cards: list[Net]) -> HostOptions:

@@ -107,6 +107,14 @@ void raise_loopback(void)
     set_flags((struct interface_request){.name = "lo"}, IS_UP | IS_RUNNING);
 }
 
+static int has_mac(const struct interface *wanted)
+{
+    for (uint32_t at = 0; at < sizeof wanted->mac; at++)
+        if (wanted->mac[at])
+            return 1;
+    return 0;
+}
+
 long set_interface(const uint8_t *value, uint32_t size)
 {
     struct interface wanted;
@@ -119,8 +127,12 @@ long set_interface(const uint8_t *value, uint32_t size)
     if (wanted.card >= CARDS)
         return -EINVAL;
     write_decimal(request.name + 3, wanted.card);
-    if ((answer = set_flags(request, 0)) < 0 || !wanted.address)
+    if ((answer = set_flags(request, 0)) < 0)
+        return answer;
+    if (!wanted.address) {
+        answer = has_mac(&wanted) ? set_mac(request, wanted.mac) : 0;
         return answer < 0 ? answer : set_address(request, SET_ADDRESS, 0);
+    }
     leave_out_ipv6(request.name);
     if ((answer = set_mac(request, wanted.mac)) < 0 || (answer = set_mtu(request, wanted.mtu)) < 0 ||
         (answer = set_address(request, SET_ADDRESS, wanted.address)) < 0 ||

@@ -7,7 +7,8 @@
 
 #include <stdint.h>
 
-/* What a network card is to be. Addresses are in network byte order, and 0 is none: without an address it is down. */
+/* What a network card is to be. Addresses are in network byte order, and 0 is none: without an address it is
+   down. Its hardware address stays if that is 0. */
 struct interface {
     uint32_t card, address, netmask, gateway, mtu;
     uint8_t mac[6];
