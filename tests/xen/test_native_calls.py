@@ -12,6 +12,7 @@ from dbt.abi.addresses import Gpa
 from dbt.host.console import CaptureConsole
 from dbt.hypervisor.xen.domain import NotHot
 from dbt.hypervisor.xen.event_queues import PORTS
+from dbt.hypervisor.xen.interface import CONSOLE_PAGE
 from dbt.vm.result import StopReason
 from dbt.vm.state import state_hash
 from tests.assembler import assemble
@@ -157,7 +158,7 @@ def test_what_is_hot_gives_what_the_whole_call_gives(fifo: bool) -> None:
                 hot.put("I", 0)
                 assert state_hash(first) == state_hash(second), (command, port)
                 done += 1
-        assert done == 10
+        assert done == 11
         assert hot.domain.answer_hot(29, 0, 0, 0, 0, 0) == hot.domain.answer_hot(29, 1, 0, 0, 0, 0x80) == 0
         for number, command in ((29, 1), (29, 2), (29, 3), (18, 0), (18, 1), (12, 0), (49, ARGUMENTS)):
             with pytest.raises(NotHot):
@@ -227,5 +228,31 @@ def test_the_console_gets_the_same_bytes() -> None:
             assert isinstance(machine.console, CaptureConsole) and len(machine.console.output) > 100_000
             answers = machine.memory.read_ram(Gpa(ANSWERS), 0x1000)
             ends.add((result.icount, state_hash(machine), answers, bytes(machine.console.output)))
+            assert (machine.cpu.native("hypercalls") > 20) == (tier != "reference")
+    assert len(ends) == 1
+
+
+@pytest.mark.parametrize("fifo", [False, True])
+def test_the_ring_of_the_console_gives_the_same_bytes(fifo: bool) -> None:
+    """Indices go around, lie, and say more than the ring holds. Sometimes the port is another one, or none."""
+    chance = random.Random(7)
+    records: list[Record] = [(0, 0, CONSOLE_PAGE + 4 * at, chance.getrandbits(32)) for at in range(256, 768)]
+    taken, written = CONSOLE_PAGE + 3072 + 8, CONSOLE_PAGE + 3072 + 12
+    place = 0xFFFFFF00
+    for _ in range(250):
+        place = place + chance.choice((0, 1, 16, 16, 16, 16, 700, 2048)) & 0xFFFFFFFF
+        records.append((0, 0, written, place if chance.randrange(30) else chance.getrandbits(32)))
+        if not chance.randrange(30):
+            records.append((0, 0, taken, chance.getrandbits(32)))
+        if not chance.randrange(60):
+            records.append((32, 3, PORT, chance.choice((1, 2))))  # it closes the console's port, or XenStore's
+        records.append((32, 4, PORT, chance.choice((1, 1, 1, 1, 1, 2, 3))))
+    ends = set()
+    for tier, jit in MODES:
+        with prepared(tier, jit, fifo, False, records) as machine:
+            result = machine.run(fuel=1_000_000)
+            assert result.reason is StopReason.EXITED, result.message
+            assert isinstance(machine.console, CaptureConsole) and len(machine.console.output) > 5_000
+            ends.add((result.icount, state_hash(machine), bytes(machine.console.output)))
             assert (machine.cpu.native("hypercalls") > 20) == (tier != "reference")
     assert len(ends) == 1

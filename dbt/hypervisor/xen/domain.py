@@ -22,7 +22,7 @@ from dbt.devices.wiring import Time
 from dbt.hypervisor.xen.arguments import Arguments
 from dbt.hypervisor.xen.back_ends.back_end import BackEnd
 from dbt.hypervisor.xen.console import XenConsole
-from dbt.hypervisor.xen.event_channels import EventChannels
+from dbt.hypervisor.xen.event_channels import SEND, EventChannels
 from dbt.hypervisor.xen.foreign_pages import OPERATIONS as OF_FOREIGN_PAGES
 from dbt.hypervisor.xen.foreign_pages import ForeignPages
 from dbt.hypervisor.xen.grant_table import GrantTable
@@ -163,7 +163,13 @@ class XenDomain(Device):
         is_pv = self.pv.is_on
         if number == _EVENTS_OP:
             place = self.arguments.place(second, 4, is_pv)
-            if place == NONE or not self.channels.is_hot(first, self.dma.word(place)):
+            if place == NONE:
+                return self._leave()
+            if first == SEND and self._is_hot_console(self.dma.word(place)):
+                if self.console.drain_hot():
+                    self.channels.notify(self.console.port)
+                return 0
+            if not self.channels.is_hot(first, self.dma.word(place)):
                 return self._leave()
             if is_pv and not self.pv.may_tell:
                 return self._leave()
@@ -193,6 +199,12 @@ class XenDomain(Device):
         if first == _BLOCK and (self.channels.queues.shared.is_upcall_pending if is_pv else lines):
             return 0
         return self._leave()
+
+    def _is_hot_console(self, port: int) -> bool:
+        """Return True if a port is that of the console's ring, which native code can empty."""
+        if port != self.console.port or self.pv.is_on or not self.channels.queues.is_plain:
+            return False
+        return self.channels.is_bound_to(port, self.console.receiver) and self.console.is_hot
 
     @in_python
     def _leave(self) -> int:

@@ -250,6 +250,12 @@ class EventChannels(Stateful):
         """Send an event. Precondition: the port is the guest's own."""
         self.queues.set_pending(port if self.kinds[port] == _IPI else self.peers[port])
 
+    def is_bound_to(self, port: int, receiver: int) -> bool:
+        """Return True if a port is bound to a back end."""
+        if not 0 < port < PORTS or self.kinds[port] != _INTERDOMAIN:
+            return False
+        return self.domains[port] == BACKEND_DOMAIN and self.peers[port] == receiver
+
     def is_hot(self, command: int, port: int) -> bool:
         """Return True if an operation on a port is one that :meth:`do_hot` does."""
         if not 0 < port < PORTS or not self.queues.is_plain:
@@ -345,8 +351,7 @@ class BackEndPorts:
 
     def is_bound(self, port: int, receiver: int) -> bool:
         """Return True if a port of the guest is bound to a back end."""
-        channels, ends = self._channels, (Kind.INTERDOMAIN, BACKEND_DOMAIN, receiver)
-        return 0 < port < PORTS and (channels.kinds[port], channels.domains[port], channels.peers[port]) == ends
+        return self._channels.is_bound_to(port, receiver)
 
     def notify(self, port: int, receiver: int) -> None:
         """Send the guest an event, if its port is bound to the back end."""
