@@ -116,6 +116,8 @@ class RegionExits(Lowering):
         self._registers = [self.f.emit_entry("alloca i32") for _ in range(15)]
         self._temps = [self.f.emit_entry("alloca i32") for _ in range(16)]
         self._budget = self.f.emit_entry("alloca i64")
+        #: Where the counts begin, if there are any: in a register, or at least a load nearer than in CpuState.
+        self._counters = self._counters_pointer() if context.block_counters else ""
         self._wide: dict[str, str] = {}  # addresses as i64, by their values as i32
         #: By block: the registers by which it accesses memory with a guess, if addresses are looked up in tables.
         self._followed = followed_pointers(region) if optimizations.guesses and self._flat is None else {}
@@ -132,8 +134,9 @@ class RegionExits(Lowering):
         self._overwrites_flags = {
             place for place, block in region.blocks.items() if place not in self._checks and overwrites_flags(block)
         }
-        converts = optimizations.if_conversion and not context.block_counters
-        self._diamonds = find_diamonds(region, self._checks) if converts else {}
+        self._diamonds = find_diamonds(region, self._checks) if optimizations.if_conversion else {}
+        if context.block_counters:  # where the ways end in branches of their own, an exit would be counted at either
+            self._diamonds = {place: found for place, found in self._diamonds.items() if found.join is not None}
         self._before: Before | None = None  # while a way is lowered to which control may not have come
         self._ram = ""
         self._other = ""  # the label at which the region is left at its entry
@@ -234,16 +237,21 @@ class RegionExits(Lowering):
         count = f.emit(f"load i64, ptr {counter}")
         f.do(f"store i64 {f.emit(f'add i64 {count}, 1')}, ptr {counter}")
 
-    def _count(self, what: BlockCounters, pc: Gva) -> None:
-        """Add 1 to a counter for the GPA of the instruction at ``pc``: see :class:`dbt.abi.layout.BlockCounters`."""
+    def _counters_pointer(self) -> str:
+        place = self.f.emit_entry(f"getelementptr i8, ptr {self.cpu}, i64 {NATIVE['block_counters'].offset}")
+        return self.f.emit_entry(f"load ptr, ptr {place}")
+
+    def _count(self, what: BlockCounters, pc: Gva, times: str = "1") -> None:
+        """Add ``times`` (an i64) to a counter for the GPA of the instruction at ``pc``: see
+        :class:`dbt.abi.layout.BlockCounters`.
+        """
         if not self._context.block_counters:
             return
         f = self.f
         place = block_counter_offset(what, self._assumed.place(pc))
-        counts = f.emit(f"load ptr, ptr {self.state_pointer(NATIVE['block_counters'].offset)}")
-        pointer = f.emit(f"getelementptr i8, ptr {counts}, i64 {place}")
+        pointer = f.emit(f"getelementptr i8, ptr {self._counters}, i64 {place}")
         count = f.emit(f"load i64, ptr {pointer}")
-        f.do(f"store i64 {f.emit(f'add i64 {count}, 1')}, ptr {pointer}")
+        f.do(f"store i64 {f.emit(f'add i64 {count}, {times}')}, ptr {pointer}")
 
     def _retire(self, place: Place, count: int) -> None:
         """Take a block's instructions from the budget.
@@ -297,7 +305,7 @@ class RegionExits(Lowering):
         f = self.f
         given_back += self._reserve
         if reason is not SideExit.BUDGET:
-            self._count(BlockCounters.EXIT, self._insn.pc)
+            self._count(BlockCounters.EXIT, self._insn.pc if self._before is None else self._before.pc)
         if not self._optimizations.shared_exits:
             wide = f.emit(f"zext i32 {target} to i64")
             budget = f.emit(f"add i64 {f.emit(f'load i64, ptr {self._budget}')}, {given_back}")

@@ -213,6 +213,9 @@ class RegionLowering(RegionMemory):
         count = select(str(counts[0]), str(counts[1]), "i64")
         rest = f.emit(f"sub i64 {f.emit(f'load i64, ptr {self._budget}')}, {count}")
         f.do(f"store i64 {rest}, ptr {self._budget}")
+        for way, chosen in ((diamond.taken, ("1", "0")), (diamond.other, ("0", "1"))):
+            if way is not None and self._context.block_counters:
+                self._count(BlockCounters.BLOCK, way.insns[0].pc, select(*chosen, "i64"))
         if diamond.join is not None:
             self._go(diamond.join)
             return True

@@ -142,10 +142,8 @@ def test_device_accesses_and_interrupts_are_events_or_counted(only_handlers: Pat
 def test_what_regions_count(only_handlers: Path, tmp_path: Path) -> None:
     machine, _, trace = record(tmp_path / "t", program(), block_counters=True)
     inside = machine.retired["region"]
-    blocks = {
-        block["pc"]: len(block["insns"]) for region in trace.regions for block in trace.compile_record(region)["blocks"]
-    }
-    assert sum(trace.block_counters["block"].get(pc, 0) * size for pc, size in blocks.items()) == inside > 100_000
+    sizes = block_sizes(trace).items()
+    assert sum(trace.block_counters["block"].get(pc, 0) * size for pc, size in sizes) == inside > 100_000
     exits = sum(trace.block_counters["exit"].values())
     reasons = {name: n for region in trace.regions for name, n in trace.exits_of(region).items()}
     assert reasons and max(reasons.values()) <= exits
@@ -154,6 +152,29 @@ def test_what_regions_count(only_handlers: Path, tmp_path: Path) -> None:
         == sum(region_tier(machine).regions.side_exits.values())
         - region_tier(machine).regions.side_exits[SideExit.BUDGET]
     )
+
+
+def block_sizes(trace: Trace) -> dict[Gpa, int]:
+    """Return the number of instructions of each block of all regions, by its address."""
+    records = [trace.compile_record(region) for region in trace.regions]
+    return {block["pc"]: len(block["insns"]) for record in records for block in record["blocks"]}
+
+
+def test_both_ways_of_a_converted_branch_are_counted(only_handlers: Path, tmp_path: Path) -> None:
+    code = f"""
+        movw r4, #60000 ; movw r3, #0x4567 ; movt r3, #0x8123
+        digit: add r1, r1, r1, lsl #4 ; add r1, r1, #77 ; cmp r1, r3 ; blo less ; sub r1, r1, r3 ; add r8, r8, #1
+        less: add r5, r5, #1 ; subs r4, r4, #1 ; bne digit ; mov r2, #0 ; {EXIT}
+    """
+    sizes = []
+    for optimizations in (Optimizations(), Optimizations.without("if_conversion")):
+        machine, _, trace = record(tmp_path / "t", program(code, {}), block_counters=True, optimizations=optimizations)
+        found = trace.block_counters["block"]
+        inside = sum(found.get(pc, 0) * size for pc, size in block_sizes(trace).items())
+        assert inside == machine.retired["region"] > 100_000
+        assert 1_000 < found[Gpa(BASE + 28)] <= machine.r[8]  # the way that subtracts
+        sizes += [len(one.region.code) for one in region_tier(machine).cache.installed.values()]
+    assert sizes[0] != sizes[1]  # one of them was converted
 
 
 def mapped_apart(recorder: TraceRecorder) -> Machine:
