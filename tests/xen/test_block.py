@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from functools import partial
 from random import Random
@@ -16,50 +16,24 @@ from dbt.devices.state import StateError
 from dbt.hypervisor.xen.back_ends.back_end import Phase
 from dbt.hypervisor.xen.back_ends.block import BlockBackEnd, disk_number
 from tests.devices.virtio.disks import a_file
+from tests.xen.block_front_end import (
+    BARRIER,
+    DISCARD,
+    ERROR,
+    FLUSH,
+    INDIRECT,
+    OK,
+    READ,
+    SECTORS,
+    SEGMENT,
+    UNSUPPORTED,
+    WRITE,
+    Disk,
+    discard,
+    ignored,
+    request,
+)
 from tests.xen.front_ends import DATA, FIRST_GRANT, PERMIT, READ_ONLY, READING, RING, Bench, FrontEnd, Ring
-
-READ, WRITE, BARRIER, FLUSH, DISCARD, INDIRECT = 0, 1, 2, 3, 5, 6
-OK, ERROR, UNSUPPORTED = 0, -1, -2
-SECTORS = 256
-_REQUEST, _SEGMENT = struct.Struct("<BBHxxxxQQ88s"), struct.Struct("<IBBxx")
-Segment = tuple[int, int, int]
-
-
-def ignored(error: OSError, is_read: bool) -> None:
-    """Tell nobody."""
-
-
-def request(kind: int, sector: int = 0, segments: Sequence[Segment] = (), number: int = 1, flags: int = -1) -> bytes:
-    table = b"".join(_SEGMENT.pack(*one) for one in segments)
-    return _REQUEST.pack(kind, len(segments) if flags < 0 else flags, 0, number, sector, table)
-
-
-def discard(sector: int, count: int, flags: int = 0) -> bytes:
-    return _REQUEST.pack(DISCARD, flags, 0, 1, sector, struct.pack("<Q", count))
-
-
-class Disk:
-    """A disk's front end, with a file in memory behind the back end."""
-
-    def __init__(self, medium: type, read_only: bool = False, persistent: int = 0) -> None:
-        self.file = a_file(SECTORS)
-        maker = partial(BlockBackEnd, number=disk_number(0), medium=medium(self.file, read_only), failed=ignored)
-        self.bench = Bench(maker)
-        self.front = FrontEnd(self.bench)
-        self.ring = Ring(self.bench, RING, FIRST_GRANT, 112, 16)
-        self.front.connect({"ring-ref": FIRST_GRANT, "protocol": "arm-abi", "feature-persistent": persistent})
-
-    def page(self, number: int, flags: int = PERMIT) -> int:
-        """Grant a page for data."""
-        return self.bench.grant(FIRST_GRANT + 1 + number, DATA + (number << 12), flags)
-
-    def do(self, *requests: bytes) -> list[int]:
-        """Return the statuses of requests."""
-        if self.ring.put(*requests):
-            self.front.kick()
-        found = [struct.unpack("<QBxh4x", one) for one in self.ring.take()]
-        assert len(found) == len(requests)
-        return [status for _, _, status in found]
 
 
 @pytest.fixture(params=[DirectMedium, OverlaidMedium])
@@ -116,7 +90,7 @@ def test_indirect_requests(disk: Disk) -> None:
     for number, table in enumerate(tables):
         disk.bench.grant(100 + number, table, READ_ONLY | PERMIT)
     for count in (1, 12, 32):
-        segments = b"".join(_SEGMENT.pack(disk.page(index), 0, 7) for index in range(count))
+        segments = b"".join(SEGMENT.pack(disk.page(index), 0, 7) for index in range(count))
         disk.bench.write(tables[0], segments)
         body = struct.pack("<HxxIIxxxx", 0, 100, 101)
         head = struct.pack("<BBHxxxxQQ", INDIRECT, READ, count, 9, 0)
@@ -316,34 +290,4 @@ def test_states_that_cannot_be() -> None:
         with pytest.raises(StateError):
             domain.restore(wrong)
     disk.bench.board.restore(state)
-    disk.bench.close()
-
-
-def test_random_requests_and_rings() -> None:
-    """Whatever is in the ring, the host has no fault, and nothing but granted pages changes."""
-    draw, done = Random(20), 0
-    disk = Disk(OverlaidMedium, persistent=1)
-    secret = RING + 0x10000
-    disk.bench.write(secret, b"\x5a" * 4096)
-    for number in range(8):
-        disk.page(number, draw.choice((PERMIT, PERMIT | READ_ONLY, 0)))
-    for _ in range(1500):
-        pages = [draw.choice((0, 1, FIRST_GRANT, 511, 1 << 31, *range(9, 18))) for _ in range(11)]
-        segments = [(page, draw.randrange(9), draw.randrange(10)) for page in pages]
-        flags = draw.choice((0, 1, 2, 11, 12, 255))
-        one = bytearray(request(draw.randrange(8), draw.choice((0, 8, 250, 1 << 60)), segments, flags=flags))
-        if draw.random() < 0.5:
-            one[draw.randrange(112)] = draw.getrandbits(8)
-        disk.ring.put(bytes(one))
-        if draw.random() < 0.02:
-            disk.bench.write(RING + draw.randrange(0, 16, 4), struct.pack("<I", draw.getrandbits(32)))
-        disk.front.kick()
-        done += len(disk.ring.take()) if disk.front.phase == Phase.CONNECTED else 0
-        if disk.front.phase != Phase.CONNECTED:
-            for phase in (Phase.CLOSED, Phase.INITIALISING):
-                disk.front.say("state", phase)
-            disk.ring = Ring(disk.bench, RING, FIRST_GRANT, 112, 16)
-            disk.front.connect({"ring-ref": FIRST_GRANT, "feature-persistent": 1})
-        disk.bench.grant(draw.randrange(9, 18), DATA, draw.choice((PERMIT, PERMIT | READ_ONLY, 0)))
-    assert done > 500 and disk.bench.read(secret, 4096) == b"\x5a" * 4096
     disk.bench.close()

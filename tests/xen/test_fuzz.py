@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import struct
 
+import pytest
+
 from tests.xen.fuzz import fuzz
+from tests.xen.fuzz_rings import KINDS
 from tests.xen.guests import ARGUMENTS, MEMORY, RAM, Caller, domain_machine
 
 CALLS = 20_000
@@ -13,6 +16,14 @@ CALLS = 20_000
 def test_random_arguments() -> None:
     _, done = fuzz(1917, CALLS)
     assert done > CALLS // 20
+
+
+@pytest.mark.parametrize(
+    ("kind", "least"), [("store", 5000), ("console", 500_000), ("block", 500), ("net", 50), ("ninep", 300)]
+)
+def test_random_requests_and_rings(kind: str, least: int) -> None:
+    """Whatever is in a ring, the host has no fault; see :mod:`tests.xen.fuzz_rings`. Much of it makes sense, too."""
+    assert KINDS[kind](2026, 1000) > least
 
 
 def test_the_state_follows_from_the_calls_alone() -> None:

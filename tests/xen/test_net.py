@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Sequence
-from functools import partial
 from random import Random
 
 import pytest
@@ -13,52 +12,8 @@ from dbt.devices.ethernet import MOST_FRAMES, with_checksum
 from dbt.hypervisor.xen.back_ends.back_end import Phase
 from dbt.hypervisor.xen.back_ends.net import NetBackEnd
 from tests.devices.packets import packet
-from tests.xen.front_ends import DATA, FIRST_GRANT, PERMIT, READ_ONLY, READING, RING, Bench, FrontEnd, Ring
-
-BLANK, MORE, EXTRA = 1, 4, 8
-OK, ERROR, NOTHING = 0, -1, 1
-ADDRESS = bytes.fromhex("525400123456")
-_SENT, _ROOM, _ANSWER = struct.Struct("<IHHHH"), struct.Struct("<HxxI"), struct.Struct("<HHHh")
-
-
-class Card:
-    """A network card's front end, which has granted 32 pages."""
-
-    def __init__(self, spreads: int = 1) -> None:
-        self.sent: list[bytes] = []
-        self.bench = Bench(partial(NetBackEnd, number=0, send=self.sent.extend, address=ADDRESS))
-        self.front = FrontEnd(self.bench)
-        self.spreads = spreads
-        self.connect()
-
-    def connect(self) -> None:
-        self.tx = Ring(self.bench, RING, FIRST_GRANT, 12, 4)
-        self.rx = Ring(self.bench, RING + 0x1000, FIRST_GRANT + 1, 8, 8)
-        for number in range(32):
-            self.grant(number)
-        nodes = {"tx-ring-ref": FIRST_GRANT, "rx-ring-ref": FIRST_GRANT + 1, "request-rx-copy": 1}
-        self.front.connect({**nodes, "feature-sg": self.spreads}, Phase.CONNECTED)
-
-    def grant(self, number: int, flags: int = PERMIT) -> int:
-        return self.bench.grant(16 + number, DATA + (number << 12), flags)
-
-    def send(self, *requests: bytes) -> list[tuple[int, int]]:
-        """Return ids and statuses of requests."""
-        if self.tx.put(*requests):
-            self.front.kick()
-        return [struct.unpack("<Hh", one) for one in self.tx.take()]
-
-    def offer(self, *numbers: int) -> None:
-        """Give pages to the back end for what arrives."""
-        if self.rx.put(*(_ROOM.pack(number, 16 + number) for number in numbers)):
-            self.front.kick()
-
-    def arrive(self, frame: bytes) -> None:
-        self.bench.board.receivers["net"]([frame])
-
-    def received(self) -> list[tuple[int, int, int, int]]:
-        """Return ids, offsets, flags and sizes of what has arrived."""
-        return [_ANSWER.unpack(one) for one in self.rx.take()]
+from tests.xen.front_ends import DATA, FIRST_GRANT, PERMIT, READ_ONLY, READING, RING, Ring
+from tests.xen.net_front_end import ADDRESS, BLANK, ERROR, EXTRA, MORE, NOTHING, OK, Card, part
 
 
 @pytest.fixture
@@ -66,10 +21,6 @@ def card() -> Iterator[Card]:
     one = Card()
     yield one
     one.bench.close()
-
-
-def part(size: int, flags: int = 0, number: int = 0, offset: int = 0, reference: int = 16) -> bytes:
-    return _SENT.pack(reference, offset, flags, number, size)
 
 
 def test_it_says_what_it_is(card: Card) -> None:
@@ -205,37 +156,3 @@ def test_a_restored_card_goes_on(card: Card) -> None:
     assert isinstance(back_end, NetBackEnd)
     back_end.announce()
     assert card.sent[-1][6:14] == ADDRESS + b"\x80\x35"
-
-
-def test_random_rings() -> None:
-    """The host has no fault, and no byte leaves that was not granted."""
-    draw, card, connections = Random(9), Card(), 1
-    secret = b"\xa5" * 4096
-    card.bench.write(RING + 0x2000, secret)
-    for _ in range(1500):
-        if card.front.phase != Phase.CONNECTED:
-            card.front.say("state", Phase.CLOSED)
-            card.front.say("state", Phase.INITIALISING)
-            card.connect()
-            connections += 1
-        count = draw.randrange(1, 6)
-        sizes = [draw.choice((0, 13, 60, 1500, 4096, 65535)) for _ in range(count)]
-        flags = [draw.choice((0, 0, 0, BLANK, MORE, EXTRA)) for _ in range(count)]
-        card.tx.put(
-            *(
-                part(size, flag, 1, draw.choice((0, 0, 0, 4000)), draw.choice((16, 17, 18, 0, 5, 511, 1 << 31)))
-                for size, flag in zip(sizes, flags, strict=True)
-            )
-        )
-        card.offer(*(draw.randrange(64) for _ in range(draw.randrange(3))))
-        card.arrive(draw.randbytes(draw.choice((14, 60, 5000))))
-        if draw.random() < 0.02:
-            card.bench.write(RING + draw.choice((0, 0x1000)), struct.pack("<I", draw.getrandbits(32)))
-        card.grant(draw.randrange(3), draw.choice((PERMIT, PERMIT | READ_ONLY, 0)))
-        if card.front.phase == Phase.CONNECTED:
-            card.front.kick()
-        card.tx.take()
-        card.rx.take()
-    assert 1 < connections < 1500 and card.sent
-    assert not any(secret[:64] in frame for frame in card.sent)
-    card.bench.close()
