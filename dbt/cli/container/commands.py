@@ -27,6 +27,7 @@ def add_container(parser: Parser) -> None:
     _add_rm(add("rm", "remove containers"))
     _add_replay(add("replay", "run a container that was recorded again, to the instruction"))
     _add_migrate(add("migrate", "move a container that runs to another engine"))
+    _add_resume(add("resume", "let a container go on that stands still"))
     _add_images(add("images", "list images"))
     _add_pull(add("pull", "get an image from its registry"))
 
@@ -163,6 +164,17 @@ def _add_migrate(parser: Parser) -> None:
     _add_container(parser)
     parser.add_argument("destination", metavar="DESTINATION", help="the other engine's socket: unix:///PATH, or PATH")
     parser.set_defaults(command=lambda parsed: _verbs().migrate(parsed))
+
+
+def _add_resume(parser: Parser) -> None:
+    parser.usage = "dbt container resume [--force] CONTAINER"
+    parser.description = (
+        "Let a container go on that was paused. With --force also one that was on its way to\n"
+        "another engine, when nobody knows whether it is there: you know that it is not."
+    )
+    Options(parser).flag("also if the container may run at another engine: you know that it does not", "--force")
+    _add_container(parser)
+    parser.set_defaults(command=lambda parsed: _verbs().resume(parsed))
 
 
 def _add_images(parser: Parser) -> None:

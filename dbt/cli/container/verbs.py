@@ -188,6 +188,14 @@ def ps(parsed: argparse.Namespace) -> int:
     return Status.DONE
 
 
+def resume(parsed: argparse.Namespace) -> int:
+    """Let a container go on, with --force also if it may run elsewhere."""
+    id = ask("GET", f"/containers/{quote(parsed.container, safe='')}/json")["Id"]
+    ask("POST", f"/dbt/containers/{id}/resume", force=int(parsed.force))
+    print(id)
+    return Status.DONE
+
+
 def migrate(parsed: argparse.Namespace) -> int:
     """Move a container to another engine, and print its id."""
     destination = os.path.abspath(parsed.destination.removeprefix("unix://"))

@@ -72,13 +72,10 @@ class Container(StoredContainer):
             state = self.record.state
             if state.paused:
                 raise Conflict("cannot start a paused container, try unpause instead")
+            if state.going_to and not self.is_moving:
+                raise Conflict(self.doubt)
             if state.running and not state.restarting:
                 raise NotModified("container is already running")
-            if state.going_to:
-                raise Conflict(
-                    f"the container was being moved to the engine at {state.going_to} when this one was killed, and "
-                    "may be there: start that engine and then this one, or remove the container here"
-                )
             if self.is_being_removed or state.dead:
                 raise Conflict("container is marked for removal and cannot be started")
             state.stopped_by_user = False
@@ -157,8 +154,9 @@ class Container(StoredContainer):
         try:
             port = await vm.leave(place)
         except BaseException:
-            state.going_to = ""
-            self.save()
+            if not vm.is_undecided:
+                state.going_to = ""
+                self.save()
             raise
         await self._living
         self._health.end()
@@ -176,7 +174,7 @@ class Container(StoredContainer):
         was_starting = state.starting
         place = await self.networks.rejoin([Forward(*one) for one in state.ports])
         try:
-            vm = await self._parts.runtime.attach_again(self.spec(), place, state.pid if state.paused else None)
+            vm = await self._parts.runtime.attach_again(self.spec(), place, state.pid, state.paused)
         except (RuntimeFailure, OSError) as failure:
             _log.error("the container %s is lost: %s", self.id[:12], failure)
             vm = None
@@ -196,6 +194,28 @@ class Container(StoredContainer):
         if was_started:
             state.exit_code, state.finished = _LOST, now()
         self._save_or_log()
+
+    async def decide(self) -> None:
+        """Have its VM here and nowhere else, although it was on its way to another engine. Raise Conflict if nobody
+        doubts that, or if it cannot go on.
+        """
+        state = self.record.state
+        if not state.going_to or self.is_moving:
+            raise Conflict(f"nobody doubts where the container {self.id} is")
+        if self.vm is not None and self.vm.is_undecided:
+            try:
+                await self._parts.runtime.decide(self.vm, self.networks.place)
+            except RuntimeFailure as failure:
+                raise Conflict(f"the container cannot go on here: {failure}") from None
+        state.going_to = state.error = ""
+        self.save()
+
+    async def give_up(self) -> None:
+        """End its VM, which is undecided."""
+        assert self.vm is not None
+        over = self.exits.add()
+        await self.vm.destroy()
+        await over
 
     async def start_with_engine(self) -> None:
         """Start it again if its policy says that it runs when the engine does."""
@@ -294,6 +314,7 @@ class Container(StoredContainer):
         """Send it a signal. Raise Conflict if it does not run."""
         if self.vm is None:
             raise Conflict(f"Container {self.id} is not running")
+        self.check_decided()
         state = self.record.state
         chosen = self.record.definition.config.stop_signal
         if number == _SIGKILL or not chosen or signal_number(chosen) == number:
@@ -316,6 +337,8 @@ class Container(StoredContainer):
         state, config = self.record.state, self.record.definition.config
         if not state.running and not state.starting:
             raise NotModified("container is already stopped")
+        if by_user:
+            self.check_decided()
         number = signal_number(signal or config.stop_signal or "SIGTERM")
         if timeout is None:
             timeout = _DEFAULT_STOP_S if config.stop_timeout is None else config.stop_timeout
@@ -389,6 +412,7 @@ class Container(StoredContainer):
         state = self.record.state
         if not state.running or self.vm is None:
             raise Conflict(f"Container {self.id} is not running")
+        self.check_decided()
         if state.paused:
             raise Conflict(f"Container {self.id} is already paused")
         await self.vm.pause()

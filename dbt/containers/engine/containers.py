@@ -72,8 +72,10 @@ class Containers:
             await asyncio.to_thread(self._parts.board.networks.detach_others, running)
         except NetworkFailure as error:  # when the disk is full, containers can be removed nevertheless
             _log.error("containers that have ended are in their networks still: %s", error)
-        for container in list(self._all.values()):
-            if await self._is_elsewhere(container):
+        everybody = list(self._all.values())
+        gone = await asyncio.gather(*(self._is_elsewhere(container) for container in everybody))
+        for container, is_gone in zip(everybody, gone, strict=True):
+            if is_gone:
                 continue
             if container.record.definition.host.auto_remove and container.vm is None:
                 await self._remove_ended(container)
@@ -83,31 +85,40 @@ class Containers:
     async def _is_elsewhere(self, container: Container) -> bool:
         """Settle what was on its way when this engine or the other one was killed. Return True if it is forgotten."""
         state = container.record.state
-        if container.vm is not None:
+        if container.vm is not None and not container.is_undecided:
             state.going_to = state.coming_from = ""
             container.save()
         elif state.coming_from:
+            container.is_being_removed = True
+            if container.is_undecided:
+                await container.give_up()
             await self._remove(container, with_volumes=False)
             return True
         elif state.going_to:
             try:
                 return await self._has_gone(container)
             except EngineError as error:
-                state.error = f"it was on its way to another engine: {error}"
-                container.save()
-                container.spawn(self._settle_later(container))
+                self._leave_open(container, str(error))
         return False
+
+    def _leave_open(self, container: Container, why: str) -> None:
+        """Have a container of which nobody knows who has it, and ask later."""
+        container.record.state.error = f"it was on its way to another engine: {why}"
+        container.save()
+        container.spawn(self._settle_later(container))
 
     async def _has_gone(self, container: Container) -> bool:
         """Ask the engine to which a container was going who has it. Return True if that has, and it is forgotten here.
         Raise EngineError if there is no telling.
         """
         state = container.record.state
-        if await asyncio.to_thread(is_there, container.id, state.going_to):
+        there = await asyncio.to_thread(is_there, container.id, state.going_to)
+        if not state.going_to or container.is_being_removed:  # a user has been quicker
+            return container.is_being_removed
+        if there:
             await self._drop(container)
             return True
-        state.going_to = state.error = ""
-        container.save()
+        await container.decide()
         return False
 
     async def _settle_later(self, container: Container) -> None:
@@ -287,12 +298,19 @@ class Containers:
         container.is_moving = True
         try:
             await Departure(self._parts, container, destination).run()
+        except EngineError as error:
+            if container.is_undecided:
+                self._leave_open(container, str(error))
+            raise
         finally:
             container.is_moving = False
         await self._drop(container)
 
     async def _drop(self, container: Container) -> None:
         """Forget a container that another engine has."""
+        container.is_being_removed = True
+        if container.vm is not None:
+            await container.give_up()
         container.tell("migrate", destination=container.record.state.going_to)
         await self._remove(container, with_volumes=False)
 
@@ -335,7 +353,9 @@ class Containers:
             )
         container.is_being_removed = True
         try:
-            if state.running or state.starting:
+            if container.is_undecided:
+                await container.give_up()
+            elif state.running or state.starting:
                 with contextlib.suppress(NotModified):  # it has ended by itself meanwhile
                     await container.stop(0, str(_SIGKILL))
             await self._remove(container, with_volumes)

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 #: How long the last word of the other engine may take once the machine is here, in seconds.
 _LAST_WORD_S: Final = 20.0
+#: How long another engine may take to say whether it has a container, in seconds.
+_ANSWER_S: Final = 5.0
 _BOOT: Final = "/proc/sys/kernel/random/boot_id"
 _PATH: Final = "/dbt/arrivals"
 _log = logging.getLogger(__name__)
@@ -98,7 +100,10 @@ class Departure:
             try:
                 port = await container.depart(Place.parse(door), self._destination)
             except (RuntimeFailure, WrongEndpoint) as failure:
-                await asyncio.to_thread(self._ask, "DELETE", f"{_PATH}/{container.id}")
+                if container.is_undecided:
+                    raise Conflict(f"{failure}: {container.doubt}") from None
+                with contextlib.suppress(OSError, RequestFailed):  # it is gone, or nothing is to come there any more
+                    await asyncio.to_thread(self._ask, "DELETE", f"{_PATH}/{container.id}")
                 raise Conflict(f"the container stays here: {failure}") from None
         except (OSError, RequestFailed) as error:
             raise Conflict(f"the container stays here: {self._destination}: {error}") from None
@@ -141,9 +146,12 @@ def is_there(id: str, destination: str) -> bool:
     """
     try:
         with EngineClient(destination) as client:
+            client.socket.settimeout(_ANSWER_S)
             found = client.ask("GET", f"{_PATH}/{id}")
     except RequestFailed as error:
         raise EngineError(str(error)) from None
+    except TimeoutError:
+        raise EngineError(f"the engine at {destination} does not answer") from None
     except OSError as error:
         raise EngineError(f"there is no engine at {destination}: {error.strerror}") from None
     if found["IsComing"]:

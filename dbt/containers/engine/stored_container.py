@@ -66,10 +66,30 @@ class StoredContainer:
     def name(self) -> str:
         return self.record.name
 
+    @property
+    def is_undecided(self) -> bool:
+        """True if its machine stands still here, and may run at another engine."""
+        return self.vm is not None and self.vm.is_undecided
+
+    @property
+    def doubt(self) -> str:
+        """What a user is told of a container that may be at another engine."""
+        return (
+            f"the container was on its way to the engine at {self.record.state.going_to}, and may be there. Start that "
+            "engine, and this one will ask it; or, if the container does not run there, "
+            f"`dbt container resume --force {self.name}` has it here"
+        )
+
+    def check_decided(self) -> None:
+        """Raise Conflict if its machine may run at another engine."""
+        if self.is_undecided:
+            raise Conflict(self.doubt)
+
     def running_vm(self) -> ContainerVm:
         """Return its VM. Raise Conflict if it has none, or stands still."""
         if self.vm is None or not self.record.state.running:
             raise Conflict(f"Container {self.id} is not running")
+        self.check_decided()
         if self.record.state.paused:
             raise Conflict(f"Container {self.id} is paused, unpause the container before exec")
         return self.vm
@@ -83,6 +103,7 @@ class StoredContainer:
         elif self.record.state.paused:
             raise Conflict(f"Container {self.id} is paused: its machine stands still. Unpause it before")
         else:
+            self.check_decided()
             yield self.vm
 
     @contextlib.asynccontextmanager

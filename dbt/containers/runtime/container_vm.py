@@ -86,19 +86,19 @@ class ContainerVm(LinkedVm):
         if has_program:
             self._begin_watch()
 
-    async def attach(self, paused: int | None = None) -> bool:
+    async def attach(self, pid: int = 0, is_paused: bool = False) -> bool:
         """Take over the VM of a process that has been killed. Return False if there is none that could be.
 
-        ``paused`` is the process ID of the container's own program if the guest is to stand still, as its user wants.
-        Then it is asked when it goes on.
+        With ``is_paused`` the guest is to stand still, as its user wants. Then, and if it is undecided, it is asked
+        when it goes on. ``pid`` is the process ID of the container's own program.
         """
         self._resync = self._asked = Resync()
         found = None
         try:
-            if await asyncio.to_thread(self.domain.attach, paused is not None):
-                if paused is not None and self.is_paused:
+            if await asyncio.to_thread(self.domain.attach, is_paused):
+                if self.is_paused or self.is_undecided:
                     self._unasked = self._resync
-                    self._adopt(Sessions(None, [Summary(MAIN, False, True, paused, WINDOW, 0)]))
+                    self._adopt(Sessions(None, [Summary(MAIN, False, True, pid, WINDOW, 0)]))
                     self._begin_watch()
                     return True
                 found = await self._answered(self._asked, adopts=True)
@@ -112,15 +112,15 @@ class ContainerVm(LinkedVm):
             await self.thaw()  # the process that was killed may have frozen them
         return True
 
-    async def resume(self) -> None:
-        """Let the guest go on. Raise RuntimeFailure if it cannot, or does not answer."""
+    async def resume(self, force: bool = False) -> None:
+        """See :meth:`LinkedVm.resume`. Raise RuntimeFailure if the guest cannot go on, or does not answer."""
         if self._unasked is None:
-            await super().resume()
+            await super().resume(force)
             return
         asking = self._loop.create_task(self._answered(self._unasked, adopts=True))
         try:
             await asyncio.sleep(0)  # the question waits for the guest
-            await super().resume()
+            await super().resume(force)
         except BaseException:
             asking.cancel()
             raise

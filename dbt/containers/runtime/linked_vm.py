@@ -79,19 +79,29 @@ class LinkedVm:
         """True if the guest stands still, because its user has paused it."""
         return self.domain.state is DomainState.PAUSED
 
+    @property
+    def is_undecided(self) -> bool:
+        """True if the guest stands still because nobody knows whether it runs elsewhere."""
+        return self.domain.state is DomainState.UNDECIDED
+
+    @property
+    def is_unasked(self) -> bool:
+        """True if it was another process's, and its guest has not gone on since."""
+        return self._unasked is not None
+
     async def pause(self) -> None:
         """Let the guest stand still, at an instruction. Its time does not pass."""
         await self._change(self.domain.pause)
 
-    async def resume(self) -> None:
-        """Let the guest go on."""
-        await self._change(self.domain.resume)
+    async def resume(self, force: bool = False) -> None:
+        """Let the guest go on; with ``force`` also one that is undecided, as it does not run elsewhere."""
+        await self._change(lambda: self.domain.resume(force))
 
     async def _change(self, change: Callable[[], None]) -> None:
         self._check()
         try:
             await asyncio.to_thread(change)
-        except LifecycleError as error:
+        except (LifecycleError, VmLost, ValueError, OSError) as error:
             raise RuntimeFailure(str(error)) from None
 
     async def plug(self, cards: Mapping[int, int]) -> None:

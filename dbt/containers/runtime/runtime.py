@@ -209,22 +209,31 @@ class Runtime:
             raise RuntimeFailure(f"the VM of the container {vm.spec.id[:12]} cannot start: {error}") from error
 
     async def attach_again(
-        self, spec: Spec, connection: Connection | None = None, paused: int | None = None
+        self, spec: Spec, connection: Connection | None = None, pid: int = 0, is_paused: bool = False
     ) -> ContainerVm | None:
         """Return the VM of a container whose daemon was killed, or None if there is none any more. What the container
-        had written and nobody had read may be lost; nothing else is. ``paused``: see :meth:`ContainerVm.attach`.
+        had written and nobody had read may be lost; nothing else is. ``pid``, ``is_paused``: see
+        :meth:`ContainerVm.attach`. A VM that is undecided is connected by :meth:`decide`.
         """
         await self._await_end_of(spec)
         vm = ContainerVm(self._domains, spec)
         try:
-            if not await vm.attach(paused):
+            if not await vm.attach(pid, is_paused):
                 return None
         except BaseException:
             await vm.destroy()
             raise
-        await _connect(vm, connection)
+        if not vm.is_undecided:
+            await _connect(vm, connection)
         self._keep(vm)
         return vm
+
+    async def decide(self, vm: ContainerVm, connection: Connection | None) -> None:
+        """Let a VM that is undecided go on: it does not run elsewhere. Raise RuntimeFailure if it cannot."""
+        is_connected = not vm.is_unasked
+        await vm.resume(force=True)
+        if not is_connected:
+            await _connect(vm, connection)
 
     async def end_others(self) -> None:
         """End the VMs that a process which was killed has left, but for those that have been attached to: of builds, of

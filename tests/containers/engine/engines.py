@@ -58,12 +58,12 @@ class TestEngine:
     __test__ = False
 
     def __init__(self, folder: Path, starter: Sequence[str] = ()) -> None:
-        self.folder, self._starter = folder, starter
+        self.folder, self.starter = folder, starter
         self.socket = str(folder / "docker.sock")
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        command = [*self._starter, sys.executable, "-m", "dbt", "container", "serve", "--socket", self.socket]
+        command = [*self.starter, sys.executable, "-m", "dbt", "container", "serve", "--socket", self.socket]
         variables = {**environment(), "DBT_CONTAINER_DIR": str(self.folder)}
         with open(self.folder.parent / f"{self.folder.name}.log", "ab") as log:
             self._process = subprocess.Popen(command, cwd=ROOT, env=variables, stdout=subprocess.PIPE, stderr=log)
@@ -116,9 +116,9 @@ class TestEngine:
 
 
 @contextmanager
-def engine_in(folder: Path) -> Iterator[TestEngine]:
+def engine_in(folder: Path, starter: Sequence[str] = ()) -> Iterator[TestEngine]:
     folder.mkdir(mode=0o700, exist_ok=True)
-    engine = TestEngine(folder)
+    engine = TestEngine(folder, starter)
     engine.start()
     try:
         yield engine

@@ -83,7 +83,7 @@ def test_a_container_that_was_paused_stands_still_for_the_next_daemon(boxes: Box
     spec, pid, place = pickle.loads((tmp_path / "spec").read_bytes())
 
     async def run() -> None:
-        vm = await boxes.runtime.attach_again(spec, paused=pid)
+        vm = await boxes.runtime.attach_again(spec, pid=pid, is_paused=True)
         assert vm is not None and vm.is_paused
         await asyncio.sleep(0.2)
         assert (vm.is_paused, vm.domain.icount, vm.main.pid) == (True, place, pid)

@@ -17,6 +17,7 @@ def moving_routes(engine: Engine) -> list[Route]:
     api = _Moving(engine)
     return [
         Route("POST", "/dbt/containers/{id}/migrate", api.migrate),
+        Route("POST", "/dbt/containers/{id}/resume", api.resume),
         Route("POST", "/dbt/arrivals", api.offer),
         Route("POST", "/dbt/arrivals/{id}", api.complete),
         Route("GET", "/dbt/arrivals/{id}", api.standing),
@@ -37,6 +38,14 @@ class _Moving:
             raise BadParameter("the container is at this engine already")
         containers = self._engine.containers
         await containers.move(containers.find(call.parts["id"]), destination)
+        return _NOTHING
+
+    async def resume(self, call: Call) -> Answer:
+        container = self._engine.containers.find(call.parts["id"])
+        if not call.flag("force"):
+            await container.unpause()
+        else:
+            await container.decide()
         return _NOTHING
 
     async def offer(self, call: Call) -> Answer:

@@ -1,0 +1,130 @@
+"""A container whose new engine is killed before it has said that it has it, and whose machine there has the disk."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from dbt.hypervisor.process.lease import leases
+from tests.containers.engine.asking import frames, hijack, running
+from tests.containers.engine.engines import TestEngine, engine_in
+from tests.containers.engine.images import add_images
+
+
+def _dying(point: str) -> list[str]:
+    return [sys.executable, "-m", "tests.containers.engine.dying", point]
+
+
+@contextmanager
+def _undecided(tmp_path: Path) -> Iterator[tuple[TestEngine, TestEngine]]:
+    """Yield two engines, between which a container is. The second one does not run any more, and can be started."""
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir(0o700)
+        add_images(tmp_path / name)
+    with engine_in(tmp_path / "a") as here, engine_in(tmp_path / "b", _dying("DESTINATION_RUNNABLE")) as there:
+        running(here)
+        said = here.ask("POST", f"/dbt/containers/box/migrate?destination=unix://{there.socket}")
+        assert said.status == 409 and "dbt container resume --force box" in said.message, said
+        there.end(signal.SIGKILL)
+        there.starter = ()
+        yield here, there
+
+
+def _speaks(engine: TestEngine) -> bool:
+    id = engine.ask("POST", "/containers/box/exec", {"Cmd": ["words", "say", "x"], "AttachStdout": True}).json["Id"]
+    return frames(hijack(engine, f"/exec/{id}/start", {"Detach": False})[0]) == [(1, b"x\n")]
+
+
+def _states(*engines: TestEngine) -> list[list[str]]:
+    return [[one["State"] for one in engine.ask("GET", "/containers/json?all=1").json] for engine in engines]
+
+
+def _settled(*engines: TestEngine) -> list[list[str]]:
+    """Return the states at two engines when the container is at one of them, and its machine does not stand still."""
+    end = time.monotonic() + 60
+    while len((states := _states(*engines))[0]) + len(states[1]) != 1 or _is_undecided(engines[0]):
+        assert time.monotonic() < end, states
+        time.sleep(0.2)
+    return states
+
+
+def _is_undecided(engine: TestEngine) -> bool:
+    return b"may be there" in engine.ask("POST", "/containers/box/start").body
+
+
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_its_user_decides(tmp_path: Path, is_killed: bool) -> None:
+    """Whether the engine that it leaves goes on, or is killed, too, and started again."""
+    with _undecided(tmp_path) as (here, there):
+        if is_killed:
+            here.end(signal.SIGKILL)
+            began = time.monotonic()
+            here.start()
+            assert time.monotonic() - began < 25  # nobody is waited for that does not answer
+        assert _states(here) == [["running"]]
+        if not is_killed:
+            said = here.ask("POST", "/dbt/containers/box/resume?force=1")
+            assert said.status == 409 and "cannot go on here" in said.message
+        (lease,) = leases(str(there.folder / "machines"))
+        os.kill(lease.pid, signal.SIGKILL)
+        while list(leases(str(there.folder / "machines"))):
+            time.sleep(0.05)
+        for request in ("start", "stop", "pause", "kill?signal=TERM", "exec"):
+            said = here.ask("POST", f"/containers/box/{request}", {"Cmd": ["words"]} if request == "exec" else None)
+            assert said.status == 409 and "dbt container resume --force box" in said.message, request
+        assert here.ask("POST", "/dbt/containers/box/resume").status == 409
+        assert here.ask("POST", "/dbt/containers/box/resume?force=1").status == 204
+        assert _speaks(here)
+        assert here.ask("POST", "/dbt/containers/box/resume?force=1").status == 409
+        assert here.ask("POST", "/containers/box/start").status == 304
+
+
+def test_it_can_be_removed(tmp_path: Path) -> None:
+    with _undecided(tmp_path) as (here, _):
+        assert here.ask("DELETE", "/containers/box").status == 409
+        assert here.ask("DELETE", "/containers/box?force=1").status == 204
+        assert not list((here.folder / "containers").iterdir())
+
+
+def test_the_engines_find_out(tmp_path: Path) -> None:
+    with _undecided(tmp_path) as (here, there):
+        there.start()
+        assert _settled(here, there) == [["running"], []]
+        assert _speaks(here)
+
+
+def test_an_engine_that_is_killed_when_it_has_decided(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir(0o700)
+        add_images(tmp_path / name)
+    with engine_in(tmp_path / "a", _dying("SOURCE_COMMITTED")) as here, engine_in(tmp_path / "b") as there:
+        running(here)
+        with pytest.raises((OSError, http.client.HTTPException)):
+            here.ask("POST", f"/dbt/containers/box/migrate?destination=unix://{there.socket}")
+        here.end(signal.SIGKILL)
+        here.starter = ()
+        here.start()
+        assert _settled(here, there) == [[], ["running"]]
+        assert _speaks(there)
+
+
+def test_an_engine_that_stands_still_is_not_waited_for(tmp_path: Path) -> None:
+    with _undecided(tmp_path) as (here, there):
+        here.end(signal.SIGKILL)
+        there.start()
+        os.kill(there.pid, signal.SIGSTOP)
+        try:
+            here.start()
+            assert _is_undecided(here)
+        finally:
+            os.kill(there.pid, signal.SIGCONT)
+        assert _settled(here, there) == [["running"], []]
+        assert _speaks(here)
