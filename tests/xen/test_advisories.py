@@ -15,7 +15,7 @@ from tests.xen.guests import ARRAY, CONTROL, RAM, SELF, Caller, domain_machine, 
 from tests.xen.pairs import sleepers
 from tests.xen.store_client import HOME, Client
 
-_EPERM, _ENXIO, _EINVAL, _EOPNOTSUPP = -1, -6, -22, -95
+_EPERM, _ENOENT, _ENXIO, _EEXIST, _EINVAL, _ENOSYS, _EOPNOTSUPP = -1, -2, -6, -17, -22, -38, -95
 
 
 @pytest.fixture
@@ -158,3 +158,56 @@ def test_what_a_domain_has_used_does_not_count_for_the_next(cluster: Cluster) ->
         counts.append((answers.count(b"OK\0"), more.count(b"ENOSPC\0")))
         cluster["domain 2"].machine.reset()
     assert counts[0] == counts[1] and counts[0][1] == 2
+
+
+@pytest.mark.parametrize("number", range(24))
+def test_no_path_ends_xenstore(client: Client, number: int) -> None:
+    """Whatever a message is about, in a transaction or not: the next one is answered."""
+    paths = (
+        b"",
+        b"\0",
+        b"/",
+        b"//",
+        b"data//x",
+        b"data/",
+        b"@",
+        b"@releaseDomain",
+        b"..",
+        b"\xff\xfe",
+        b" ",
+        b"%s%n",
+        b"a" * 4000,
+    )
+    begun = int(client.ask(Type.TRANSACTION_START, b"\0").rstrip(b"\0"))
+    for path in paths:
+        for rest in (b"", b"\0", b"\0\0", b"\0token\0", b"\0n1\0", b"\0" * 90):
+            for transaction in (0, begun, 77):
+                assert client.ask(number, path[: LARGEST_PAYLOAD - 90] + rest, transaction) is not None
+    assert client.ask(Type.READ, b"name\0") == b"dbt"
+    assert client.ask(Type.READ, b"domid\0") == b"1"
+
+
+def test_a_virq_is_bound_once() -> None:
+    """A second binding fails and ends nothing of the first one, as do those that make no sense."""
+    with domain_machine() as machine:
+        caller = Caller(machine)
+        assert caller.events(1, "III", 0, 0, 0) == 0
+        port = caller.get("III")[2]
+        assert caller.events(1, "III", 0, 0, 0) == _EEXIST
+        assert caller.events(1, "III", 24, 0, 0) == caller.events(1, "III", 0xFFFFFFFF, 0, 0) == _EINVAL
+        assert caller.events(1, "III", 1, 7, 0) == _ENOENT
+        before = caller.get("I", 0x39004000 + 48)[0]
+        caller.domain.channels.send_virq(0)
+        assert caller.get("I", 0x39004000 + 48)[0] == before | 1 << port
+        assert caller.events(3, "I", port) == 0 and caller.events(1, "III", 0, 0, 0) == 0
+
+
+def test_what_a_toolstack_may_is_unknown() -> None:
+    """Platform, Flask, sysctl, domctl, HVM's and device models' calls, and operations on the memory of others."""
+    with domain_machine(notice=lambda _: None) as machine:
+        caller = Caller(machine)
+        caller.put("64I", *[0] * 64)
+        for number in (7, 27, 35, 36, 38, 39, 41, 42, 46, 47, 54, 55, 56, 63, 64, 0xFFFFFFFF):
+            assert caller.call(number, 0, caller.put("2I", 1, 1)) == _ENOSYS, number
+        for command in (11, 12, 16, 17, 20, 23, 26, 27, 28, 63):
+            assert caller.call(12, command, caller.put("2I", 1, 1)) == _ENOSYS, command

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import random
 import struct
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
-from dbt.abi.addresses import Gva
+from dbt.abi.addresses import Gpa, Gva
+from dbt.abi.exits import LeaveGuest
 from dbt.hypervisor.cluster import Cluster, ClusterEnd
 from dbt.hypervisor.xen.foreign_pages import Status
 from dbt.hypervisor.xen.grant_table import GrantError
 from dbt.memory.virtual import BadAddress
 from dbt.vm.state import state_hash
 from isa.arm.faults import Fault
-from tests.xen.attackers import PAGE, PERMIT, PLACE, READ_ONLY, SECRET, Guest
+from tests.xen.attackers import OTHER_PLACE, PAGE, PERMIT, PLACE, READ_ONLY, SECRET, Guest, host_of
 from tests.xen.guests import RAM, SELF
-from tests.xen.pairs import boot, boot_code, hypercall
+from tests.xen.pairs import boot, boot_code, hypercall, sleepers
 
 #: Where the guest notes its aborts: DFSR, DFAR, LR, and how many there have been.
 SEEN = RAM + 0x70000
@@ -181,3 +184,64 @@ def test_nothing_else_writes_there() -> None:
         assert reader.unmap(handle) == 0
         machine.write(PLACE, b"mine")
         assert reader.read(PLACE, 4) == b"mine"
+
+
+def _try(guest: Guest, draw: random.Random) -> None:
+    """Do something with a page that may be another domain's, to change it."""
+    place = draw.choice((PLACE, OTHER_PLACE))
+    owner, at = draw.choice((1, 1, 2, 3)), place + draw.randrange(0, 4096, 4)
+    match draw.randrange(11):
+        case 0 | 1 | 2:
+            guest.map(owner, draw.choice((8, 9)), place, draw.choice((2, 6, 6)))
+        case 3:
+            guest.unmap(draw.randrange(3), place)
+        case 4:
+            guest.copy((PAGE >> 12, SELF, 0), (draw.choice((8, place >> 12)), draw.choice((owner, SELF)), 0), 64, 2)
+        case 5:
+            guest.grant(9, draw.choice((0, 2, 3)), place)
+            with suppress(GrantError):
+                guest.domain.grants.write(9, 0, b"by a back end")
+        case 6 if guest.domain.reservation.is_lent(Gpa(place)):  # else the guest's own page is there for ever
+            guest.call(12, 7, guest.put("HHIQQ", SELF, 0, draw.randrange(2), draw.randrange(2), place >> 12))
+        case 7:
+            guest.put("Q", place >> 12, at=RAM + 0x20000)
+            guest.call(12, draw.choice((1, 6)), guest.put("QQIIHxxxxxx", RAM + 0x20000, 1, 0, 0, SELF))
+        case 8 if guest.domain.reservation.is_lent(Gpa(place)):
+            guest.call(24, 10, 0, guest.put("QII", place >> 12, 0, 0))
+            guest.events(11, "QIIB7x", place >> 12, 0, 0, 0)
+            guest.call(24, 5, 0, guest.put("Q", at))
+            guest.domain.processor.gets_core()
+        case 9:
+            guest.call(17, 1, at)
+        case _:
+            with suppress(LeaveGuest):
+                guest.machine.memory.store(Gva(at - draw.randrange(4)), 4, draw.getrandbits(32), Gva(0))
+
+
+def test_two_guests_cannot_write_what_they_may_read() -> None:
+    """By mapping it again or elsewhere, passing it on, ballooning, or having the hypervisor write there."""
+    draw = random.Random(23)
+    with sleepers(3) as cluster:
+        victim, *attackers = (Guest(cluster, number) for number in (1, 2, 3))
+        victim.write(PAGE, SECRET * 1024)
+        for number in (2, 3):
+            victim.grant(6 + number, number, flags=PERMIT | READ_ONLY)
+        before = victim.read(RAM, 1 << 20)
+        mapped = 0
+        for number in range(3000):
+            guest = draw.choice(attackers)
+            _try(guest, draw)
+            guarded = {page << 12 for page in guest.machine.memory.ram.dirty_log.refusing}
+            found = [one for _, one in guest.domain.foreign.items()]
+            assert guarded == {one.page for one in found if not one.writes}
+            mapped += any(one.domain == 1 for one in found)
+            if number % 50 == 0:
+                host_of(cluster).stand_together()
+                assert victim.read(RAM, 1 << 20)[: PAGE - RAM] == before[: PAGE - RAM]
+                assert victim.read(PAGE, 4096) == SECRET * 1024
+                for one in found:
+                    if one.domain == 1 and not one.is_revoked:
+                        assert guest.read(one.page, 4096) == SECRET * 1024
+        assert mapped > 300
+        with cluster.save() as state, state.restore() as again:
+            assert again.hashes() == cluster.hashes()
