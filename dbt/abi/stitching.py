@@ -53,6 +53,10 @@ _FIXUPS = (MAX_JUMPS + 3) * OPS_PER_PAGE
 #: arrivals of the op from which it was stitched. Block number N is entry N modulo MAX_BLOCKS.
 BLOCK = struct.Struct("<6I")
 MAX_BLOCKS = 1 << 20
+#: A form in the table of stencils (:mod:`dbt.backend.stencil_table`): the number of the stencil, or NO_STENCIL;
+#: FormFlags; slot, ahead, unrolled_count, unrolled, as in FormStencil.
+FORM = struct.Struct("<HBBBBH")
+NO_STENCIL = 0xFFFF
 
 
 def _array_offsets() -> tuple[dict[str, int], int]:

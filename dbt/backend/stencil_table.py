@@ -7,7 +7,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from dbt.abi.stitching import MAX_JUMPS, MAX_SKIPS
+from dbt.abi.stitching import FORM, MAX_JUMPS, MAX_SKIPS, NO_STENCIL
 from dbt.backend import elfobject
 from dbt.backend.elfobject import ElfObject, Symbol
 from dbt.backend.link import LinkError
@@ -18,9 +18,6 @@ from dbt.backend.stencils import FIRST_FORM
 STENCIL = struct.Struct("<IIII")
 #: Offset in the stencil, kind (Hole or Link), operand, addend. WIDTH_1 is added to the kind where one byte is patched.
 PATCH = struct.Struct("<HBBi")
-#: The number of the stencil, or NO_STENCIL; FormFlags; slot, ahead, unrolled_count, unrolled, as in FormStencil.
-FORM = struct.Struct("<HBBBBH")
-NO_STENCIL = 0xFFFF
 _LENGTH = struct.Struct("<I")
 WIDTH_1 = 0x80
 #: The stitcher copies in units of so many bytes, so so many may be read behind a stencil.

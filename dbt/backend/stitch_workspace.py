@@ -7,12 +7,11 @@ from contextlib import contextmanager
 from enum import IntEnum, IntFlag
 
 from dbt.abi.layout import CODE_PAGE_STRIDE_SHIFT, OP_SIZE_SHIFT, OPS_PER_PAGE, PAGE_SHIFT
-from dbt.abi.stitching import ARRAY_OFFSETS, FIELD_OFFSETS, STUB_BYTES
+from dbt.abi.stitching import ARRAY_OFFSETS, FIELD_OFFSETS, FORM, STUB_BYTES
 from dbt.backend.builder import Builder, Value
 from dbt.backend.decode import row_field
 from dbt.backend.predecode import ROW
 from dbt.backend.stencil_lowering import FormFlags
-from dbt.backend.stencil_table import FORM
 from dbt.backend.stencils import MEASURED, Special
 from isa.arm.a32.decoding import CONDITION_SHIFT
 from isa.arm.operands import ALWAYS

@@ -28,12 +28,12 @@ from dbt.abi.layout import (
     STITCH_COUNTERS_OFFSET,
     STITCHED,
 )
-from dbt.abi.stitching import BLOCK, LISTED, MAX_BLOCKS, STUB_BYTES
+from dbt.abi.stitching import BLOCK, LISTED, MAX_BLOCKS, NO_STENCIL, STUB_BYTES
 from dbt.backend.builder import Builder, Value, define
 from dbt.backend.decode import find_row, has_pc_operand
 from dbt.backend.predecode import ROW
 from dbt.backend.stencil_lowering import FormFlags, Hole, Link
-from dbt.backend.stencil_table import MAX_STENCIL, NO_STENCIL, PATCH, STENCIL, WIDTH_1
+from dbt.backend.stencil_table import MAX_STENCIL, PATCH, STENCIL, WIDTH_1
 from dbt.backend.stencils import Special
 from dbt.backend.stitch_workspace import Mark, StitchedPage, To, Workspace, in_image, link_to, op_place
 from dbt.backend.unrolled import FIRST_REGISTER

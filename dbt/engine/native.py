@@ -12,6 +12,7 @@ from weakref import WeakValueDictionary
 
 from dbt.abi.addresses import Hva
 from dbt.abi.hostmemory import executable_copy
+from dbt.abi.stitching import FORM, NO_STENCIL
 from dbt.codecache.handlers import image_version, load_image
 
 if TYPE_CHECKING:
@@ -67,7 +68,6 @@ class NativeCode:
     def form_stencils(self) -> Iterator[tuple[int, str]]:
         """Yield the number of each stencil of a form, and the form's name. Unrolled ones have a name for each count."""
         from dbt.backend.image import ENTRY_POINTS
-        from dbt.backend.stencil_table import FORM, NO_STENCIL  # which are for those who look at the code
 
         lines = self.image.symbols.decode().splitlines()[len(ENTRY_POINTS) :]
         for (number, _, _, _, count, unrolled), line in zip(FORM.iter_unpack(self.image.forms), lines, strict=True):

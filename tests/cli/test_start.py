@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -67,11 +68,11 @@ UNUSED = (
 )
 
 
-def _imported(program: str) -> set[str]:
-    """Return the modules that a run of a program imports once all that it needs has been built."""
+def _imported(*arguments: str) -> set[str]:
+    """Return the modules that a run with these arguments imports once all that it needs has been built."""
     users = {name: value for name, value in environment().items() if name != "DBT_HOT_AFTER"}
     for _ in range(2):
-        command = [sys.executable, "-c", _SCRIPT, program]
+        command = [sys.executable, "-c", _SCRIPT, *arguments]
         done = subprocess.run(command, capture_output=True, check=True, text=True, cwd=ROOT, env=users)
     status, *modules = done.stderr.split()
     assert status == "0", done.stderr
@@ -104,6 +105,12 @@ def test_a_program_for_linux_imports_no_heavy_modules_either() -> None:
     assert not loaded & HEAVY
     ours = {name for name in loaded if name.partition(".")[0] in ("dbt", "isa")}
     assert len(ours) <= 176, sorted(ours)
+
+
+def test_a_recording_imports_no_specification(tmp_path: Path) -> None:
+    loaded = _imported("--record-trace", str(tmp_path / "trace"), HELLO)
+    assert "dbt.trace.recorder" in loaded and "dbt.engine.stitch_log" in loaded
+    assert not {name for name in loaded if name.startswith(("isa.arm.a32", "dbt.backend.stencil", "dbt.backend.handl"))}
 
 
 def test_a_module_that_was_put_off_is_there_for_whoever_uses_it() -> None:
