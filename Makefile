@@ -24,7 +24,7 @@ help:
 	@echo "make bench-vms  what many machines in one host cost (BENCH='--images build/virt')"
 	@echo "make bench-containers  what containers cost, beside dockerd and qemu-arm (IMAGES=build/images)"
 	@echo "make bench-io  disks, networks, shared directories, consoles and booting beside QEMU (BENCH='--images DIR')"
-	@echo "make bench-pv  a kernel in user mode, the same with privilege, and QEMU: system calls, switches, faults, forks"
+	@echo "make bench-pv  a kernel in user mode, the same with privilege, and QEMU: system calls, events; Linux' disk, network"
 	@echo "make bench-migration  how long a Linux stands still that is moved to another process (VIRT=build/virt)"
 	@echo "make guests build the guests from source (needs gcc-arm-none-eabi)"
 	@echo "make linux  build the Linux for test-linux from Debian's sources (ten minutes; docs/linux.md)"

@@ -9,6 +9,10 @@ PV       dbt, the kernel in user mode on a domain of Xen, which asks the hypervi
 
 Times are CPU time of the host for one operation, user and system, in microseconds: medians of runs in turn. Regions are
 compiled in a first run that is not counted.
+
+With Debian's kernel (``--images DIR``), a second table has Linux with virtio devices in QEMU and on the board virt, and
+with those of Xen as a domain: what goes to and from disk, network (by ``passt``, whose time counts as well) and console
+in a second of CPU time.
 """
 
 from __future__ import annotations
@@ -27,6 +31,9 @@ from bench import count, machine
 from bench_real import make_translator
 from dbt_command import DBT, checkout_environment
 from debian_packages import BuildError
+from io_bench.guest import UP, Images
+from io_bench.paravirtual import linux_session
+from io_bench.sessions import HostEnds
 from io_bench.watching import GuestError, Watch, between
 from real_programs.processes import adopt_orphans
 
@@ -87,32 +94,70 @@ def table(found: Mapping[str, list[dict[str, float]]]) -> list[str]:
     return lines
 
 
-def _line(name: str, cells: list[str]) -> str:
-    return "".join([f"{name:8}", *(f"{cell:>15}" for cell in cells)])
+def _line(name: str, cells: list[str], width: int = 15) -> str:
+    return "".join([f"{name:8}", *(f"{cell:>{width}}" for cell in cells)])
+
+
+def measure_linux(engine: str, images: Images, folder: Path, environment: Mapping[str, str]) -> dict[str, float]:
+    """Run Linux in an engine once. Return what it moves in a second of CPU time, by titles. Raise GuestError."""
+    session = linux_session(engine, images, folder, HostEnds())
+    watch = Watch(session.expected)
+    watch.run(session.commands[engine], environment, _TIMEOUT, session.sockets[engine])
+    boot = between(watch.moments[b""], watch.moments[UP])
+    found = {"boot, s": boot.user + boot.system}
+    for work in session.parts:
+        times = between(watch.moments[work.begin], watch.moments[work.end])
+        found[f"{work.title}, {work.unit}/s"] = work.amount / max(times.user + times.system, 0.01)
+    return found
+
+
+def linux_table(found: Mapping[str, list[dict[str, float]]]) -> list[str]:
+    """Return the lines of the table of Linux: medians."""
+    titles = next((list(runs[0]) for runs in found.values() if runs), [])
+    rows = {
+        engine: [f"{statistics.median(run[title] for run in runs):.1f}" for title in titles]
+        for engine, runs in found.items()
+        if runs
+    }
+    return [_line("Linux", titles, 22), *(_line(engine, cells, 22) for engine, cells in rows.items())]
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    folder = os.environ.get("DBT_VIRT_IMAGES") or _ROOT / "build" / "virt"
+    parser.add_argument("--images", type=Path, default=folder, help="the directory with vmlinuz (%(default)s)")
+    parser.add_argument("--only", choices=("minios", "linux"), help="one of the tables")
     parser.add_argument("--turns", type=count, default=3, help="each engine so many times (%(default)s)")
     options = parser.parse_args()
     adopt_orphans()
     engines = [engine for engine in ENGINES if engine != "QEMU" or shutil.which("qemu-system-arm")]
+    images = Images(options.images.resolve())
+    reason = images.missing() or ("" if shutil.which("passt") else "there is no passt")
     found: dict[str, list[dict[str, float]]] = {engine: [] for engine in engines}
+    in_linux: dict[str, list[dict[str, float]]] = {engine: [] for engine in engines}
     with tempfile.TemporaryDirectory(prefix="dbt-bench-") as name:
         try:
             cache = make_translator("", _ROOT, Path(name)).handlers
             environment = {**os.environ, **checkout_environment(), "DBT_CACHE_DIR": str(cache)}
-            for engine in engines:
-                if engine != "QEMU":
-                    measure(engine, environment)
-            for _ in range(options.turns):
+            if options.only != "linux":
                 for engine in engines:
-                    found[engine].append(measure(engine, environment))
+                    if engine != "QEMU":
+                        measure(engine, environment)
+                for _ in range(options.turns):
+                    for engine in engines:
+                        found[engine].append(measure(engine, environment))
+            if options.only != "minios" and not reason:
+                for _ in range(options.turns):
+                    for engine in engines:
+                        in_linux[engine].append(measure_linux(engine, images, Path(name), environment))
         except (BuildError, GuestError) as error:
             print(f"bench_pv: {error}", file=sys.stderr)
             return 1
     print(", ".join(f"{key} {value}" for key, value in machine().items() if value))
-    print("\n".join(table(found)))
+    if options.only != "linux":
+        print("\n".join(table(found)))
+    if options.only != "minios":
+        print("\n".join(linux_table(in_linux)) if not reason else f"nothing is measured in Linux: {reason}")
     return 0
 
 

@@ -65,10 +65,13 @@ class Images:
         names = [path.name for path in (self.kernel, self.disk) if not path.is_file()]
         return f"there is no {' and no '.join(names)} in {self.folder}" if names else ""
 
-    def with_work(self, parts: Sequence[Work], path: Path, before: str = "") -> Path:
-        """Write a disk whose first process does these parts, after a line of preparation. Return its path."""
+    def with_work(self, parts: Sequence[Work], path: Path, before: str = "", modules: Sequence[str] = ()) -> Path:
+        """Write a disk whose first process does these parts, after a line of preparation and with more modules of the
+        kernel. Return its path.
+        """
         lines = [before, *(f"begin {work.name}; {work.line}; end {work.name}" for work in parts)]
-        script = _INIT.read_text().replace("MODULES", " ".join(_MODULES)).replace("# WORK\n", "\n".join(lines) + "\n")
+        script = _INIT.read_text().replace("MODULES", " ".join((*_MODULES, *modules)))
+        script = script.replace("# WORK\n", "\n".join(lines) + "\n")
         entries = [
             ("bench", DIRECTORY, b"", (0, 0)),
             ("bench/init", PROGRAM, script.encode(), (0, 0)),

@@ -17,7 +17,7 @@ from dbt_command import DBT
 from io_bench.guest import APPEND, MEMORY_MB, UP, Images, Work
 
 _TOOLS = Path(__file__).resolve().parents[1]
-_QEMU: Final = (
+QEMU: Final = (
     *("qemu-system-arm", "-M", "virt,highmem=off", "-cpu", "cortex-a15,vfp=off,neon=off"),
     *("-global", "virtio-mmio.force-legacy=false", "-m", str(MEMORY_MB), "-display", "none", "-monitor", "none"),
     "-no-reboot",
@@ -71,7 +71,7 @@ class Session:
 
 
 def _qemu(images: Images, disk: Path, *more: str) -> list[str]:
-    return [*_QEMU, "-kernel", str(images.kernel), "-initrd", str(disk), "-append", APPEND, *more]
+    return [*QEMU, "-kernel", str(images.kernel), "-initrd", str(disk), "-append", APPEND, *more]
 
 
 def _dbt(images: Images, disk: Path, *more: str) -> list[str]:
@@ -128,8 +128,8 @@ def hub_session(images: Images, folder: Path) -> Session:
 # -- through passt ---------------------------------------------------------------------------------
 
 #: The addresses that QEMU's users know: the guest is 10.0.2.15, and the host 10.0.2.2.
-_PASST: Final = ("passt", "--foreground", "--quiet", "--one-off", "-4", "-a", "10.0.2.15", "-n", "24", "-g", "10.0.2.2")
-_LINK: Final = "ip addr add 10.0.2.15/24 dev eth0; ip link set eth0 up"
+PASST: Final = ("passt", "--foreground", "--quiet", "--one-off", "-4", "-a", "10.0.2.15", "-n", "24", "-g", "10.0.2.2")
+LINK: Final = "ip addr add 10.0.2.15/24 dev eth0; ip link set eth0 up"
 
 
 def passt_session(images: Images, folder: Path) -> Session:
@@ -141,7 +141,7 @@ def passt_session(images: Images, folder: Path) -> Session:
         Work("passt-receive", "network, TCP stream from the host (passt)",
              f"/bench/linux_io receive 10.0.2.2 {ends.giving_port}", STREAM_MB, "MB"),
     )  # fmt: skip
-    disk = images.with_work(parts, folder / "passt.cpio.gz", _LINK)
+    disk = images.with_work(parts, folder / "passt.cpio.gz", LINK)
     folder.chmod(0o777)  # run by root, passt becomes the user nobody, who makes the socket
     path = folder / "net"
     qemu = _qemu(
@@ -149,7 +149,7 @@ def passt_session(images: Images, folder: Path) -> Session:
         "-device", "virtio-net-device,netdev=n",
     )  # fmt: skip
     dbt = _dbt(images, disk, "--net", f"unix:{path}", "--realtime", "on")
-    passt = [*_PASST, "-s", str(path)]
+    passt = [*PASST, "-s", str(path)]
     return Session("passt", parts, {"QEMU": [passt, qemu], "dbt": [passt, dbt]}, {"QEMU": path, "dbt": path})
 
 
