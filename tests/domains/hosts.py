@@ -25,7 +25,7 @@ def main(directory: str, guest: str, uuid: str, then: str) -> None:
         leaving = domain.vm.leaving()
         leaving.begin_epoch()
         if then == "released":
-            leaving.release(keeps_networks=True)
+            leaving.release((), keeps_networks=True)
     assert isinstance(domain.vm, ProcessVm)
     print(domain.vm.pid, domain.icount, domain.state_hash(), flush=True)
     sys.stdin.read()

@@ -141,7 +141,7 @@ def test_a_key_that_the_guest_has_not_got_is_not_lost(tmp_path: Path, processes:
         assert receiving.end() is None
         for _ in range(2):  # the second time it has been given back
             leaving = target.vm.leaving()
-            leaving.release(keeps_networks=True)
+            leaving.release((), keeps_networks=True)
             keys = [one for one in leaving.pending if not one.receiver.startswith("limits")]
             assert keys == [Arrival(POWER_KEY, b"")]
             leaving.claim()
@@ -268,7 +268,7 @@ def vm_of(domain: Domain) -> ProcessVm:
     return domain.vm
 
 
-@pytest.mark.parametrize("point", [Point.SOURCE_SENT_ROUND, Point.SOURCE_STOPPED, Point.SOURCE_RELEASED])
+@pytest.mark.parametrize("point", [Point.SOURCE_SENT_ROUND, Point.SOURCE_HAS_LITTLE_LEFT, Point.SOURCE_STOPPED])
 def test_a_process_that_ends_on_the_way_is_a_crash_here_and_nothing_there(
     point: Point, tmp_path: Path, processes: ProcessCarrier
 ) -> None:
@@ -282,6 +282,22 @@ def test_a_process_that_ends_on_the_way_is_a_crash_here_and_nothing_there(
         assert isinstance(receiving.end(), MigrationError)
         assert target.state is DomainState.DEFINED
         wait_until(lambda: source.state is DomainState.CRASHED, "a crash")
+
+
+def test_a_process_that_has_given_everything_away_is_not_needed_any_more(
+    tmp_path: Path, processes: ProcessCarrier
+) -> None:
+    with hosts(processes, processes) as (here, there):
+        source, target = here.define("a", boot("memory", "threaded")), there.define("b", boot("memory", "threaded"))
+        source.start()
+        pid = vm_of(source).pid
+        receiving = Receiving(target, place_of("unix", tmp_path))
+        source.migrate(
+            receiving.place, reached=lambda at: os.kill(pid, signal.SIGKILL) if at is Point.SOURCE_RELEASED else None
+        )
+        assert receiving.end() is None
+        assert source.state is DomainState.DEFINED
+        wait_until(lambda: target.usage.instructions > 1000, "the guest after its move")
 
 
 @pytest.mark.parametrize("point", [Point.DESTINATION_PREPARED, Point.DESTINATION_CLAIMED, Point.DESTINATION_VOTED])

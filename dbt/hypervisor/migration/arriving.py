@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -35,14 +36,10 @@ class Arriving(Protocol):
     def put(self, pages: Mapping[int, bytes]) -> None:
         """Have other content in pages, by their numbers. Precondition: :meth:`hold`."""
 
-    def take_over(self, values: bytes, pending: Sequence[Arrival]) -> None:
+    def take_over(self, values: bytes, pending: Sequence[Arrival], handed: Sequence[Handover | None]) -> None:
         """Be in a state: encoded values, which are of the same machine as those before, and what RAM has already.
-        ``pending`` is on its way to the guest.
-        """
-
-    def claim(self, handed: Sequence[Handover | None]) -> None:
-        """Take disks and networks, or go on with those that were ``handed`` over, whose descriptors are the machine's
-        from now on.
+        ``pending`` is on its way to the guest. Take disks and networks, or go on with those that were ``handed`` over,
+        whose descriptors are the machine's from now on, or closed.
         """
 
     def keep(self, why: str) -> None:
@@ -114,11 +111,15 @@ class OwnArriving:
         for page, data in pages.items():
             ram[page << PAGE_SHIFT : page + 1 << PAGE_SHIFT] = data
 
-    def take_over(self, values: bytes, pending: Sequence[Arrival]) -> None:
-        self.machine.take_over(decoded(values, "the state", self.model), HeldRam(self.layout))
-        self.machine.post_pending(pending)
-
-    def claim(self, handed: Sequence[Handover | None]) -> None:
+    def take_over(self, values: bytes, pending: Sequence[Arrival], handed: Sequence[Handover | None]) -> None:
+        try:
+            self.machine.take_over(decoded(values, "the state", self.model), HeldRam(self.layout))
+            self.machine.post_pending(pending)
+        except BaseException:
+            for one in handed:
+                if one is not None:
+                    os.close(one.descriptor)
+            raise
         self.machine.claim(handed)
 
     def keep(self, why: str) -> None:

@@ -183,9 +183,8 @@ class Incoming(Generic[Arrived]):
             self._machine = self._made(state["values"])
             self._machine.hold(self._file)
             self._machine.put(self._late)
-        self._machine.take_over(state["values"], pending_of(state["pending"]))
         self._reached(Point.DESTINATION_VERIFIED)
-        self._machine.claim(self._handed(state["ends"]))
+        self._machine.take_over(state["values"], pending_of(state["pending"]), self._handed(state["ends"]))
         self._reached(Point.DESTINATION_CLAIMED)
         self.is_paused = state["is_paused"]
 

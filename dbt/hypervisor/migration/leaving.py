@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from dbt.abi.addresses import Gpa
 from dbt.abi.layout import PAGE_SHIFT
@@ -26,6 +26,16 @@ if TYPE_CHECKING:
 
 #: Why a machine does not run whose migration has come so far.
 IS_ELSEWHERE: Final = "this machine is being migrated, and may run at the destination"
+
+
+class HandedOver(NamedTuple):
+    """What a machine gives away that stands still: the ``content`` of pages that were asked for, one behind the other;
+    all of the state but RAM, encoded; and what a process of this host goes on with of its networks.
+    """
+
+    content: bytes
+    values: bytes
+    networks: list[Handover | None]
 
 
 class Leaving(Protocol):
@@ -71,11 +81,11 @@ class Leaving(Protocol):
     def sync_disks(self) -> None:
         """See :meth:`dbt.vm.controlled_machine.ControlledMachine.sync_disks`. The guest may run."""
 
-    def release(self, keeps_networks: bool, keeps_disks: bool = False) -> list[Handover | None]:
-        """Give disks and networks back; the guest does not run any more before :meth:`permit`. Return what a process of
-        this host goes on with, whose descriptors the caller closes. Unless it ``keeps_networks``, there is nothing, and
-        connections are closed. If it ``keeps_disks``, nobody else can have them. Raise OSError if a disk cannot be
-        written.
+    def release(self, pages: Sequence[int], keeps_networks: bool, keeps_disks: bool = False) -> HandedOver:
+        """Give disks and networks back; the guest does not run any more before :meth:`permit`. Return the content of
+        ``pages``, as many as a message has at most, and the rest of the state: all in one step, because somebody waits.
+        The caller closes the descriptors of networks. Unless it ``keeps_networks``, there are none, and connections are
+        closed. If it ``keeps_disks``, nobody else can have them. Raise OSError if a disk cannot be written.
         """
 
     def claim(self) -> None:
@@ -152,14 +162,19 @@ class OwnLeaving:
     def sync_disks(self) -> None:
         self.machine.sync_disks()
 
-    def release(self, keeps_networks: bool, keeps_disks: bool = False) -> list[Handover | None]:
+    def release(self, pages: Sequence[int], keeps_networks: bool, keeps_disks: bool = False) -> HandedOver:
+        content = self.content(pages)
         self.pending = _bounded(self.machine.take_pending())
         reads_elsewhere = not keeps_networks and not keeps_disks
         handed = self.machine.release(IS_ELSEWHERE, keeps_disks, reads_elsewhere)
-        if keeps_networks:
-            return [None if end is None else end._replace(descriptor=os.dup(end.descriptor)) for end in handed]
-        self.machine.leave_networks()
-        return [None for _ in handed]
+        if not keeps_networks:
+            self.machine.leave_networks()
+        values = self.values()
+        networks = [
+            end._replace(descriptor=os.dup(end.descriptor)) if keeps_networks and end is not None else None
+            for end in handed
+        ]
+        return HandedOver(content, values, networks)
 
     def claim(self) -> None:
         self.machine.claim()

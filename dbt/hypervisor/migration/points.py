@@ -38,7 +38,7 @@ class Point(Enum):
     DESTINATION_HEARD_STATE = "the destination has the state"
     DESTINATION_VERIFIED_DISKS = "the destination has the same disks"
     DESTINATION_VERIFIED = "the destination has the same hash"
-    DESTINATION_CLAIMED = "the destination has the disks and networks"
+    DESTINATION_CLAIMED = "the destination is in the same state, and has the disks and networks"
     DESTINATION_VOTED = "the destination has said that it can run the machine"
     DESTINATION_HEARD_COMMIT = "the destination has heard the decision"
     DESTINATION_KEPT_DISKS = "the destination's disks are ordinary files"

@@ -65,9 +65,10 @@ class PageSender:
             self._file.stop_writing()
             self._file = None
 
-    def send_rest(self, machine: Leaving, pages: Sequence[int]) -> None:
-        """Send these pages of a guest that is stopped."""
-        for at in range(0, len(pages), BATCH_PAGES):
+    def send_rest(self, machine: Leaving, pages: Sequence[int], content: bytes) -> None:
+        """Send these pages of a guest that is stopped. ``content`` is that of those of the first message."""
+        self._send(pages[:BATCH_PAGES], content)
+        for at in range(BATCH_PAGES, len(pages), BATCH_PAGES):
             batch = pages[at : at + BATCH_PAGES]
             self._send(batch, machine.content(batch))
 

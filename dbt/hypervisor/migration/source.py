@@ -18,7 +18,7 @@ from dbt.abi.layout import PAGE_SHIFT
 from dbt.hypervisor.migration.channel import Channel
 from dbt.hypervisor.migration.convergence import Convergence
 from dbt.hypervisor.migration.errors import MigrationError, PeerGone, ProtocolError, Refused, Undecided
-from dbt.hypervisor.migration.messages import MAGIC, NUMBER_SIZE, VERSION, Kind, mapping
+from dbt.hypervisor.migration.messages import BATCH_PAGES, MAGIC, NUMBER_SIZE, VERSION, Kind, mapping
 from dbt.hypervisor.migration.points import Point, Reached, ignore
 from dbt.hypervisor.migration.precopy import PageSender
 from dbt.hypervisor.migration.settings import DEFAULT_SETTINGS, Progress, Settings, Status
@@ -28,8 +28,7 @@ from dbt.memory.ram import RamFile
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from dbt.host.network import Handover
-    from dbt.hypervisor.migration.leaving import Leaving
+    from dbt.hypervisor.migration.leaving import HandedOver, Leaving
     from dbt.hypervisor.migration.subject import Subject
 
 #: The seconds that a destination has for its first turn before the machine here is closed, which takes as long, on a
@@ -99,14 +98,14 @@ class Outgoing:
     def _run(self, channel: Channel) -> None:
         try:
             sender = self._offer(channel)
-            machine = self._send_running(channel, sender)
+            machine, pages = self._send_running(channel, sender)
         except BaseException as error:
             _tell_abort(channel, error)
             self._end_epoch()
             raise channel.last_word(error) from None
         finally:
             self._subject.throttle(None)
-        self._switch_over(channel, sender, machine)
+        self._switch_over(channel, sender, machine, pages)
 
     def _end_epoch(self) -> None:
         """End the epoch of a machine that stays, if it is there."""
@@ -180,8 +179,8 @@ class Outgoing:
         if self._is_cancelled:
             raise MigrationError("the migration was cancelled")
 
-    def _send_running(self, channel: Channel, sender: PageSender) -> Leaving:
-        """Send pages until few are left. Return the machine, whose guest is stopped."""
+    def _send_running(self, channel: Channel, sender: PageSender) -> tuple[Leaving, Sequence[int]]:
+        """Send pages until few are left. Return the machine, whose guest is stopped, and these pages."""
         subject, storage = self._subject, self._storage
         if storage is not None:
             self._send_disks(channel, storage)
@@ -193,12 +192,13 @@ class Outgoing:
             self._send_round(channel, sender, pages)
             seconds = time.monotonic() - began
             with subject.held() as machine:
-                left = len(machine.dirty_pages(renews=False))
+                dirty = machine.dirty_pages(renews=False)
+                left = len(dirty)
                 if storage is not None:
                     storage.note(machine.changed_blocks())
                     left += storage.left >> PAGE_SHIFT
                 if has_little_left and convergence.is_least(len(pages), left, seconds):
-                    return self._stopped(machine)
+                    return self._stopped(machine), dirty
             if convergence.is_enough(len(pages), left, seconds) and not has_little_left:
                 has_little_left = True
                 sender.stop_sharing()
@@ -228,12 +228,12 @@ class Outgoing:
 
     # -- while it is stopped -------------------------------------------------------------------
 
-    def _switch_over(self, channel: Channel, sender: PageSender, machine: Leaving) -> None:
+    def _switch_over(self, channel: Channel, sender: PageSender, machine: Leaving, pages: Sequence[int]) -> None:
         """Send the rest and commit. The guest goes on here if that fails before the decision."""
         self.progress.status = Status.DEVICE
         try:
             self._reached(Point.SOURCE_STOPPED)
-            self._send_rest(channel, sender, machine)
+            self._send_rest(channel, sender, machine, pages)
             _, body = channel.receive(Kind.VOTE)
             mapping(body, "the vote")
             self._reached(Point.SOURCE_HEARD_VOTE)
@@ -243,35 +243,33 @@ class Outgoing:
             raise channel.last_word(error) from None
         self._commit(channel, machine)
 
-    def _send_rest(self, channel: Channel, sender: PageSender, machine: Leaving) -> None:
-        sender.send_rest(machine, machine.dirty_pages(renews=False))
+    def _send_rest(self, channel: Channel, sender: PageSender, machine: Leaving, pages: Sequence[int]) -> None:
         storage = self._storage
-        handed = machine.release(keeps_networks=channel.is_local, keeps_disks=bool(self._disks))
+        handed = machine.release(pages[:BATCH_PAGES], channel.is_local, keeps_disks=bool(self._disks))
         try:
+            sender.send_rest(machine, pages, handed.content)
             if storage is not None:
                 storage.note(machine.changed_blocks())
                 storage.send()
                 self._reached(Point.SOURCE_SENT_LAST_BLOCKS)
             self._send_state(channel, sender, machine, handed)
         finally:
-            for end in handed:
+            for end in handed.networks:
                 if end is not None:
                     os.close(end.descriptor)
 
-    def _send_state(
-        self, channel: Channel, sender: PageSender, machine: Leaving, handed: Sequence[Handover | None]
-    ) -> None:
+    def _send_state(self, channel: Channel, sender: PageSender, machine: Leaving, handed: HandedOver) -> None:
         self._reached(Point.SOURCE_RELEASED)
-        values = machine.values()
+        ends = handed.networks
         state = {
-            "values": values,
-            "root": sender.tree.root(values),
+            "values": handed.values,
+            "root": sender.tree.root(handed.values),
             "is_paused": self._subject.is_paused,
             "pending": [list(one) for one in machine.pending],
             "storage": [] if self._storage is None else self._storage.states(),
-            "ends": [None if end is None else [end.received, end.waiting] for end in handed],
+            "ends": [None if end is None else [end.received, end.waiting] for end in ends],
         }
-        channel.send(Kind.STATE, state, tuple(end.descriptor for end in handed if end is not None))
+        channel.send(Kind.STATE, state, tuple(end.descriptor for end in ends if end is not None))
         self._reached(Point.SOURCE_SENT_STATE)
 
     def _take_back(self, machine: Leaving) -> None:

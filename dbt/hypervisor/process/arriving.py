@@ -63,29 +63,31 @@ class ArrivingProcess:
     def put(self, pages: Mapping[int, bytes]) -> None:
         self._late.update(pages)
 
-    def take_over(self, values: bytes, pending: Sequence[Arrival]) -> None:
+    def take_over(self, values: bytes, pending: Sequence[Arrival], handed: Sequence[Handover | None]) -> None:
         handles = [memory_file(values), memory_file(b"".join(self._late.values()) or b"\0")]
         arrivals = [(one.receiver, one.data) for one in pending]
         try:
-            self.vm.ask(say.TakeOver(list(self._late), arrivals), say.Ready, handles)
+            with opened(self._nets, handed) as (ends, files):
+                self.vm.ask(say.TakeOver(list(self._late), arrivals, ends), say.Ready, [*handles, *files])
+            self._is_connected = True
         finally:
             self._late = {}
             for handle in handles:
                 os.close(handle)
 
-    def claim(self, handed: Sequence[Handover | None]) -> None:
-        with opened(self._nets, handed) as (ends, files):
-            self.vm.ask(say.Claim(ends), say.Ready, files)
-        self._is_connected = True
+    def _claim(self) -> None:
+        """Have disks and networks again."""
+        if not self._is_connected:
+            with opened(self._nets, ()) as (ends, files):
+                self.vm.ask(say.Claim(ends), say.Ready, files)
+            self._is_connected = True
 
     def keep(self, why: str) -> None:
-        if not self._is_connected:
-            self.claim(())
+        self._claim()
         self.vm.ask(say.Doubt(why, releases=False), say.Ready)
 
     def permit(self) -> None:
-        if not self._is_connected:
-            self.claim(())
+        self._claim()
         self.vm.ask(say.Permit(announces=True), say.Ready)
 
     def doubt(self, why: str) -> None:

@@ -96,10 +96,10 @@ class HandingOver:
                 return say.DisksToCopy(counts), files
             case say.ChangedBlocks():
                 return say.Changed([_words(pieces) for pieces in leaving.changed_blocks()]), ()
-            case say.Release(keeps_networks, keeps_disks):
-                return self._release(leaving, keeps_networks, keeps_disks)
+            case say.Release():
+                return self._release(leaving, message)
             case say.Claim(ends):
-                machine.claim(_handed(ends, channel))
+                machine.claim(_handed(ends, channel.take_files(_count(ends))))
             case say.Permit(announces):
                 self._permit(machine, announces)
             case say.Doubt(why, releases):
@@ -107,12 +107,12 @@ class HandingOver:
             case say.HoldMemory(parts):
                 (ram,) = channel.take_files(1)
                 self._there.hold_image(RamImage.received(self._there.layout, ram, parts))
-            case say.TakeOver(late, pending):
-                values, changed = channel.take_files(2)
-                content = content_of(changed)
+            case say.TakeOver(late, pending, ends):
+                values, changed, *files = channel.take_files(2 + _count(ends))
+                content, handed = content_of(changed), _handed(ends, files)
                 pages = {page: content[at << PAGE_SHIFT : at + 1 << PAGE_SHIFT] for at, page in enumerate(late)}
                 self._there.put(pages)
-                self._there.take_over(content_of(values), [Arrival(*one) for one in pending])
+                self._there.take_over(content_of(values), [Arrival(*one) for one in pending], handed)
             case _:
                 return None
         return say.Ready(), ()
@@ -123,15 +123,17 @@ class HandingOver:
         assert self._arriving is not None
         return self._arriving
 
-    def _release(self, leaving: OwnLeaving, keeps_networks: bool, keeps_disks: bool) -> Answer:
+    def _release(self, leaving: OwnLeaving, message: say.Release) -> Answer:
         """Give disks and networks back. From now on this process does not execute the guest, whatever becomes of the
         host.
         """
         self.doubt = f"{IS_ELSEWHERE}: the host that moved it has ended before it was known"
-        handed = leaving.release(keeps_networks, keeps_disks)
-        ends = [None if end is None else say.NetworkEnd(end.received, end.waiting) for end in handed]
+        pages = list(Runs.unpack(message.pages, leaving.layout, "pages"))
+        found = leaving.release(pages, message.keeps_networks, message.keeps_disks)
+        ends = [None if end is None else say.NetworkEnd(end.received, end.waiting) for end in found.networks]
         pending = [(one.receiver, one.data) for one in leaving.pending]
-        return say.Released(pending, ends), [end.descriptor for end in handed if end is not None]
+        files = [memory_file(found.values), *(end.descriptor for end in found.networks if end is not None)]
+        return say.Released(found.content, pending, ends), files
 
     def _permit(self, machine: Machine, announces: bool) -> None:
         machine.claim()
@@ -153,8 +155,11 @@ class HandingOver:
         self.doubt, self.is_kept = why, True
 
 
-def _handed(ends: Sequence[say.NetworkEnd | None], channel: Channel[say.ToVm]) -> list[Handover | None]:
-    files = channel.take_files(sum(end is not None for end in ends))
+def _count(ends: Sequence[say.NetworkEnd | None]) -> int:
+    return sum(end is not None for end in ends)
+
+
+def _handed(ends: Sequence[say.NetworkEnd | None], files: list[int]) -> list[Handover | None]:
     return [None if end is None else Handover(files.pop(0), end.received, end.waiting) for end in ends]
 
 

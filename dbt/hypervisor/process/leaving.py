@@ -13,7 +13,7 @@ from dbt.abi.layout import PAGE_SHIFT
 from dbt.devices.state import StateError
 from dbt.host.network import Handover
 from dbt.hypervisor.migration.errors import ProtocolError
-from dbt.hypervisor.migration.leaving import check_networks
+from dbt.hypervisor.migration.leaving import HandedOver, check_networks
 from dbt.hypervisor.migration.messages import layout_of
 from dbt.hypervisor.process import messages as say
 from dbt.hypervisor.process.network_ends import opened
@@ -55,7 +55,9 @@ class LeavingProcess:
     def values(self) -> bytes:
         self._vm.settle()
         self._vm.ask(say.Values(), say.Files)
-        (file,) = self._vm.files(1)
+        return self._values_in(self._vm.files(1)[0])
+
+    def _values_in(self, file: int) -> bytes:
         try:
             return content_of(file)
         except (StateError, OSError) as error:
@@ -79,7 +81,9 @@ class LeavingProcess:
         self._vm.ask(say.Epoch(ends=True), say.Ready)
 
     def content(self, pages: Sequence[int]) -> bytes:
-        data = self._vm.ask(say.Content(Runs.of(pages).pack()), say.Value).data
+        return self._content_in(self._vm.ask(say.Content(Runs.of(pages).pack()), say.Value).data, pages)
+
+    def _content_in(self, data: bytes, pages: Sequence[int]) -> bytes:
         if len(data) != len(pages) << PAGE_SHIFT:
             self._vm.fail(f"it returns {len(data)} bytes of {len(pages)} pages")
         return data
@@ -110,13 +114,22 @@ class LeavingProcess:
         while self._disks:
             os.close(self._disks.pop())
 
-    def release(self, keeps_networks: bool, keeps_disks: bool = False) -> list[Handover | None]:
+    def release(self, pages: Sequence[int], keeps_networks: bool, keeps_disks: bool = False) -> HandedOver:
         self._close_disks()
         self._is_connected = keeps_networks
-        released = self._vm.ask(say.Release(keeps_networks, keeps_disks), say.Released)
+        self._vm.settle()
+        released = self._vm.ask(say.Release(Runs.of(pages).pack(), keeps_networks, keeps_disks), say.Released)
         self.pending, ends = [Arrival(*one) for one in released.pending], released.ends
-        files = self._vm.files(sum(end is not None for end in ends))
-        return [None if end is None else Handover(files.pop(0), end.received, end.waiting) for end in ends]
+        content = self._content_in(released.content, pages)
+        file, *files = self._vm.files(1 + sum(end is not None for end in ends))
+        networks = [None if end is None else Handover(files.pop(0), end.received, end.waiting) for end in ends]
+        try:
+            return HandedOver(content, self._values_in(file), networks)
+        except BaseException:
+            for one in networks:
+                if one is not None:
+                    os.close(one.descriptor)
+            raise
 
     def claim(self) -> None:
         nets = () if self._is_connected else self._vm.facts.nets

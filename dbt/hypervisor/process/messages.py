@@ -221,9 +221,10 @@ class Content(_Message):
 class Release(_Message):
     """Give disks and networks back, and do not execute the guest
     (:meth:`~dbt.vm.controlled_machine.ControlledMachine.release`). Unless it ``keeps_networks``, their connections are
-    closed. If it ``keeps_disks``, nobody else can have them.
+    closed. If it ``keeps_disks``, nobody else can have them. The answer has the content of ``pages``, as packed runs.
     """
 
+    pages: bytes
     keeps_networks: bool
     keeps_disks: bool
 
@@ -271,11 +272,12 @@ class HoldMemory(_Message):
 
 class TakeOver(_Message):
     """Be in the state in files that come along: its values, and ``late`` pages that RAM has not got yet. ``pending`` is
-    on its way to the guest.
+    on its way to the guest. Have disks and networks then, as after :class:`Claim`.
     """
 
     late: list[int]
     pending: list[tuple[str, bytes]]
+    ends: list[NetworkEnd | None]
 
 
 class End(_Message):
@@ -433,9 +435,11 @@ class Layout(_Message):
 
 class Released(_Message):
     """A machine has given its disks and networks back. For each network card, what another process goes on with.
-    ``pending`` is on its way to the guest: receivers and data.
+    ``pending`` is on its way to the guest: receivers and data. The first file that comes along has all of the state but
+    RAM, and ``content`` is that of the pages that were asked for.
     """
 
+    content: bytes
     pending: Annotated[list[tuple[Text, Annotated[bytes, Meta(max_length=1 << 20)]]], Meta(max_length=2048)]
     ends: Annotated[list[NetworkEnd | None], Meta(max_length=64)]
 
