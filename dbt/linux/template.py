@@ -46,7 +46,7 @@ _DEVICES: Final = ("port", "rng")
 #: The shortest time of an instruction: so the time of a guest that computes is behind the host's clock, to which it is
 #: raised all the time. With a longer one it would get ahead of it, as fast as compiled code is.
 _INSN_NS: Final = 0.1
-_APPEND: Final = "quiet console=ttyAMA0 rdinit=/agent"
+_APPEND: Final = "quiet console=ttyAMA0 rdinit=/agent dummy.numdummies=0"
 #: Instructions that are executed between two looks at whether the guest is up, and how often it is looked at.
 _STRIDE: Final = 1_000_000
 _PATIENCE: Final = 500

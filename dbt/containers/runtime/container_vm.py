@@ -34,6 +34,7 @@ from dbt.containers.runtime.root_request import (
 from dbt.containers.runtime.session import WINDOW, Session
 from dbt.containers.runtime.shares import domain_limits
 from dbt.containers.runtime.spec import (
+    MOST_CARDS,
     Ended,
     Limits,
     PathFailure,
@@ -321,8 +322,12 @@ class ContainerVm(LinkedVm):
             await self._answer(written_files_request(new))
 
     async def set_interfaces(self, interfaces: Sequence[Interface], down: Sequence[int] = ()) -> None:
-        """Give network cards their addresses, and let those that are ``down`` have none."""
-        await self._answer(interfaces_request(interfaces, down))
+        """Give network cards their addresses, and let nobody see those that are ``down``."""
+        self._check()
+        names = [f"/sys/class/net/eth{card}/address" for card in range(MOST_CARDS)]
+        found = await jobs.read_files(self._port, *names)
+        shown = [card for card, content in enumerate(found) if content is not None]
+        await self._answer(interfaces_request(interfaces, shown, down))
 
     # -- files ---------------------------------------------------------------------------------
 

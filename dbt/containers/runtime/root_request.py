@@ -11,10 +11,10 @@ import os
 import posixpath
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
-from dbt.containers.network.interface import Interface, some_mac
+from dbt.containers.network.interface import Interface
 from dbt.containers.runtime.capabilities import capability_bits
 from dbt.containers.runtime.spec import MOST_CARDS, MOST_DIRECTORIES, Limits, Process, RuntimeFailure, Spec, Tmpfs
 from dbt.host.ninep.shared_file import NAME
@@ -46,6 +46,9 @@ _HIDDEN: Final = (
     *("/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware"),
 )
 _FROZEN: Final = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
+_CARD_DRIVER: Final = "/sys/bus/virtio/drivers/virtio_net"
+#: The number of eth0 among the guest's virtio devices.
+_FIRST_CARD: Final = 14
 #: Files and directories that every container finds if its image has not got them, as docker's.
 _INIT_FILES: Final = ("/.dockerenv", "/dev/console", "/etc/hostname", "/etc/hosts", "/etc/resolv.conf")
 _INIT_FOLDERS: Final = ("/dev/pts", "/dev/shm", "/etc", "/proc", "/sys")
@@ -67,9 +70,8 @@ def main_request(spec: Spec) -> ContainerRequest:
         request.use_terminal(process.rows, process.columns)
     _mount_files(request, spec)
     _limit(request, spec.limits)
-    used = {one.card for one in spec.interfaces}
-    for card in set(range(MOST_CARDS)) - used:  # which have the addresses of the template's otherwise
-        request.set_interface(card, bytes(4), bytes(4), bytes(4), 0, some_mac())
+    unused = set(range(MOST_CARDS)) - {one.card for one in spec.interfaces}
+    _tell_driver(request, "unbind", unused)
     _set_interfaces(request, spec.interfaces)
     if spec.privileged:
         request.allow_devices()
@@ -130,14 +132,27 @@ def _execute(request: ContainerRequest, spec: Spec, process: Process) -> None:
     request.execute(process.argv, process.env)
 
 
-def interfaces_request(interfaces: Sequence[Interface], down: Sequence[int] = ()) -> ContainerRequest:
-    """Return the request that gives network cards their addresses, and others none."""
+def interfaces_request(
+    interfaces: Sequence[Interface], shown: Collection[int], down: Collection[int] = ()
+) -> ContainerRequest:
+    """Return the request that gives network cards their addresses, and hides those that are ``down``. Until then, the
+    guest sees the cards ``shown``.
+    """
     request = ContainerRequest()
-    for card in down:
-        request.set_interface(card, bytes(4), bytes(4), bytes(4), 0, bytes(6))
+    wanted = {one.card for one in interfaces}
+    # The kernel gives a card the first name that is free, so those before it have to be there for a moment.
+    added = {card for card in range(max(wanted - set(shown), default=-1) + 1) if card not in shown}
+    _tell_driver(request, "bind", added)
+    _tell_driver(request, "unbind", (added | set(shown) & set(down)) - wanted)
     _set_interfaces(request, interfaces)
     request.job("c")
     return request
+
+
+def _tell_driver(request: ContainerRequest, what: str, cards: Collection[int]) -> None:
+    """Let the kernel's driver of network cards have some (``bind``) or give some up, after which nobody sees them."""
+    for card in sorted(cards):
+        request.write_file(f"{_CARD_DRIVER}/{what}", b"virtio%d" % (_FIRST_CARD + card))
 
 
 def _set_interfaces(request: ContainerRequest, interfaces: Sequence[Interface]) -> None:

@@ -247,6 +247,7 @@ def test_networks_of_a_container_that_runs(boxes: Boxes, net: Net) -> None:
             joined = await web.place.connect(web.vm, Attachment("back", ("web", "alias")))
             assert (joined.card, str(joined.address)) == (1, "172.19.0.3")
             assert (await web.sh("cat /sys/class/net/eth1/address")).output == b"02:42:ac:13:00:03\n"
+            assert (await web.sh("ls /sys/class/net")).output == b"eth0\neth1\nlo\n"
             for name in ("web", "alias"):
                 assert (await db.sh(f"ping -c 1 -W 5 {name}")).code == 0
             assert (await web.sh("ping -c 1 -W 5 db")).code == 0
@@ -254,7 +255,7 @@ def test_networks_of_a_container_that_runs(boxes: Boxes, net: Net) -> None:
             await web.place.disconnect(web.vm, net.networks.find("front"))
             assert b"default via 172.19.0.1 dev eth1" in (await web.sh("ip route")).output
             await web.place.disconnect(web.vm, net.networks.find("back"))
-            assert (await web.sh("ip route")).output == b""
+            assert (await web.sh("ip route; ls /sys/class/net")).output == b"lo\n"
             assert (await db.sh("ping -c 1 -W 1 172.19.0.3")).code != 0
             await web.place.connect(web.vm, Attachment("back", ("again",)))
             assert (await db.sh("ping -c 1 -W 5 again")).code == 0
