@@ -135,9 +135,8 @@ class Peripherals:
         self._receive(access=True)
 
     def _receive(self, access: bool) -> None:
-        console = self.board.console
-        room = console.room
-        if room and (data := self._port.poll(self._vcpu.now(), room, access)):
+        console, now = self.board.console, self._vcpu.now()
+        while (room := console.room) and (data := self._port.poll(now, room, access)):
             console.push(data)
 
     def take_arrivals(self) -> None:

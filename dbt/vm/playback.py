@@ -200,15 +200,17 @@ class Playback:
         return found
 
     def poll(self, now: int, room: int, access: bool) -> bytes:
-        number, data = self._accesses.number(now, access), b""
-        while (delivery := self.next_uart) is not None and (delivery.time, delivery.access) <= (now, number):
-            self._at = self._at._replace(uart=self._at.uart + 1, between=self._at.between + (not delivery.access))
-            data += delivery.data
-            if delivery.time < now or delivery.access < number:
-                raise self.diverged(f"input is to arrive at {delivery.time}, and nobody asked for it until {now}")
-            if len(data) > room:
-                raise self.diverged(f"{len(data)} bytes arrive at {now}, and the UART has room for {room}")
-        return data
+        """Return the next delivery of this time. Others follow: a device may take pieces otherwise than their sum."""
+        number = self._accesses.number(now, access)
+        delivery = self.next_uart
+        if delivery is None or (delivery.time, delivery.access) > (now, number):
+            return b""
+        self._at = self._at._replace(uart=self._at.uart + 1, between=self._at.between + (not delivery.access))
+        if delivery.time < now or delivery.access < number:
+            raise self.diverged(f"input is to arrive at {delivery.time}, and nobody asked for it until {now}")
+        if len(delivery.data) > room:
+            raise self.diverged(f"{len(delivery.data)} bytes arrive at {now}, and the UART has room for {room}")
+        return delivery.data
 
     def pass_time(self, now: int) -> int:
         item = self.next_passed

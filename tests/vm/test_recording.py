@@ -251,6 +251,13 @@ def test_uart_input_comes_at_the_same_time_however_the_slices_lie(tmp_path: Path
         assert uart_guest(Replay(read_recording(path), IDENTITY), slices) == recorded
 
 
+def test_pieces_that_come_at_one_tick_stay_pieces() -> None:
+    """A console of virtio has a buffer for each: together they would be another input."""
+    pieces = (Delivery("uart", 30, b"a"), Delivery("uart", 30, b"bc"), Delivery("uart", 31, b"d"))
+    replay = Replay(Recording("run", IDENTITY, pieces, None), IDENTITY)
+    assert [replay.poll(now, 16) for now in (29, 30, 30, 30, 31, 31)] == [b"", b"a", b"bc", b"", b"d", b""]
+
+
 def test_time_passes_between_the_instructions_where_it_did() -> None:
     recording = Recording("run", IDENTITY, (Delivery("uart", 30, b"a"),), None, (PassedTime(5, 10), PassedTime(40, 1)))
     replay = Replay(recording, IDENTITY)
