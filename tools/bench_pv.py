@@ -119,7 +119,7 @@ def linux_table(found: Mapping[str, list[dict[str, float]]]) -> list[str]:
         for engine, runs in found.items()
         if runs
     }
-    return [_line("Linux", titles, 22), *(_line(engine, cells, 22) for engine, cells in rows.items())]
+    return [_line("Linux", titles, 25), *(_line(engine, cells, 25) for engine, cells in rows.items())]
 
 
 def main() -> int:
