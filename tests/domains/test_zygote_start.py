@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
-from dbt.hypervisor import Clock, Domain, Host
+from dbt.hypervisor import Clock, Domain, DomainState, Host
 from dbt.hypervisor.process import zygote_start
 from dbt.hypervisor.process.carrier import ProcessCarrier
 from dbt.hypervisor.process.process_vm import ProcessVm
@@ -63,6 +64,22 @@ def test_it_puts_its_memory_in_order_before_the_second_machine() -> None:
             "b": True,
             "c": True,
         }
+
+
+def test_the_end_of_its_first_machine_is_noticed() -> None:
+    """Nobody else that was forked may have the machine's socket."""
+    zygote_start.begin_zygote()
+    with (
+        ProcessCarrier(modules=["tests.domains.guests"]) as carrier,
+        Host(1, Clock.LOCKSTEP, 10_000_000, seed=7, carrier=carrier) as host,
+    ):
+        first = host.define("first", boot("memory"))
+        first.start()
+        assert isinstance(first.vm, ProcessVm)
+        os.kill(first.vm.pid, signal.SIGKILL)
+        host.run(periods=1)
+        assert first.state is DomainState.CRASHED
+        assert "SIGKILL" in first.reason
 
 
 def test_it_puts_its_memory_in_order_when_nobody_asks_for_anything() -> None:

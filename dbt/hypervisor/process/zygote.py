@@ -123,6 +123,7 @@ class Zygote:
                     self._preload(modules)
                     channel.send(say.Ready())
                 case say.Spawn() as message:
+                    self._get_ready()  # while the machine's socket is the channel's, which those that are forked close
                     (file,) = channel.take_files(1)
                     channel.send(self._spawned(message, file))
                 case say.Reap(pid):
@@ -170,14 +171,17 @@ class Zygote:
             self._compilers.control.close()
             self._early_compilers, self._compilers = self._compilers, None
 
-    def _spawned(self, message: say.Spawn, file: int) -> say.FromZygote:
-        """Fork the process of a machine, and return the answer. ``file`` is its socket."""
-        assert self._native is not None
+    def _get_ready(self) -> None:
+        """Settle before the second machine, and have the process that forks compilers."""
         if self._originals is None and self._has_spawned:
             self._settle()
         self._has_spawned = True
         if self._compilers is None:
             self._compilers = self._fork_compilers()
+
+    def _spawned(self, message: say.Spawn, file: int) -> say.FromZygote:
+        """Fork the process of a machine, and return the answer. ``file`` is its socket."""
+        assert self._compilers is not None
         compiler = add_machine(self._compilers.control)
         try:
             pid = os.fork()
