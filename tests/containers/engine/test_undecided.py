@@ -35,7 +35,12 @@ def _undecided(tmp_path: Path) -> Iterator[tuple[TestEngine, TestEngine]]:
         assert said.status == 409 and "dbt container resume --force box" in said.message, said
         there.end(signal.SIGKILL)
         there.starter = ()
-        yield here, there
+        try:
+            yield here, there
+        finally:
+            if not there.is_running:
+                for lease in leases(str(there.folder / "machines")):
+                    os.kill(lease.pid, signal.SIGKILL)
 
 
 def _speaks(engine: TestEngine) -> bool:
