@@ -1,11 +1,13 @@
 """What a short run imports. Each module costs time at every start, so that only what such a run needs is imported."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from dbt.codecache.store import cache_directory
 from tests.cli.command import ROOT, environment
 
 HELLO = "guests/images/hello-armv7-a-O2.elf"
@@ -68,9 +70,23 @@ UNUSED = (
 )
 
 
-def _imported(*arguments: str) -> set[str]:
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return a cache directory with what has been built already, and without code that other tests' runs left to be
+    compiled: a run that finds such code imports more.
+    """
+    folder = tmp_path_factory.mktemp("cache")
+    folder.chmod(0o700)
+    for pattern in ("handlers-*", "linux-*.snapshot"):
+        for path in Path(cache_directory()).glob(pattern):
+            shutil.copy2(path, folder)
+    return str(folder)
+
+
+def _imported(cache: str, *arguments: str) -> set[str]:
     """Return the modules that a run with these arguments imports once all that it needs has been built."""
     users = {name: value for name, value in environment().items() if name != "DBT_HOT_AFTER"}
+    users["DBT_CACHE_DIR"] = cache
     for _ in range(2):
         command = [sys.executable, "-c", _SCRIPT, *arguments]
         done = subprocess.run(command, capture_output=True, check=True, text=True, cwd=ROOT, env=users)
@@ -80,8 +96,8 @@ def _imported(*arguments: str) -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def imported() -> set[str]:
-    return _imported(HELLO)
+def imported(cache: str) -> set[str]:
+    return _imported(cache, HELLO)
 
 
 def test_a_short_run_imports_no_heavy_modules_of_the_standard_library(imported: set[str]) -> None:
@@ -99,16 +115,16 @@ def test_a_short_run_imports_few_modules_of_ours(imported: set[str]) -> None:
     assert len(ours) <= 114, sorted(ours)
 
 
-def test_a_program_for_linux_imports_no_heavy_modules_either() -> None:
-    loaded = _imported("guests/linux/images/words")
+def test_a_program_for_linux_imports_no_heavy_modules_either(cache: str) -> None:
+    loaded = _imported(cache, "guests/linux/images/words")
     assert "dbt.linux.template" in loaded
     assert not loaded & HEAVY
     ours = {name for name in loaded if name.partition(".")[0] in ("dbt", "isa")}
     assert len(ours) <= 176, sorted(ours)
 
 
-def test_a_recording_imports_no_specification(tmp_path: Path) -> None:
-    loaded = _imported("--record-trace", str(tmp_path / "trace"), HELLO)
+def test_a_recording_imports_no_specification(cache: str, tmp_path: Path) -> None:
+    loaded = _imported(cache, "--record-trace", str(tmp_path / "trace"), HELLO)
     assert "dbt.trace.recorder" in loaded and "dbt.engine.stitch_log" in loaded
     assert not {name for name in loaded if name.startswith(("isa.arm.a32", "dbt.backend.stencil", "dbt.backend.handl"))}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -35,13 +34,13 @@ _ALARM = """
 """
 
 
-@dataclass
 class Typist(CaptureConsole):
     """Types ``keys`` once the machine has waited ``patience`` times."""
 
-    keys: bytes = b""
-    patience: int = 0
-    waits: list[float] = field(default_factory=list)
+    def __init__(self, input: bytes = b"", keys: bytes = b"", patience: int = 0) -> None:
+        super().__init__(input)
+        self.keys, self.patience = keys, patience
+        self.waits: list[float] = []
 
     @property
     def ended(self) -> bool:
