@@ -53,6 +53,21 @@ class Engine:
         self.docker("import", str(images / f"busybox-{architecture}.tar"), "busybox")
 
 
+def processes_from(root: int) -> set[int]:
+    """Return the IDs of a process and of all below it."""
+    parents = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            except OSError:
+                continue  # it has ended meanwhile
+    family = {root}
+    while more := {pid for pid, parent in parents.items() if parent in family} - family:
+        family |= more
+    return family
+
+
 @contextmanager
 def our_engine(folder: Path, cache: Path | None = None) -> Iterator[Engine]:
     """Run our engine with what it has in ``folder``, and with ``cache`` in place of the user's cache directory."""

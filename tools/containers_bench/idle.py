@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Final
 
 from figure import Figure
 from host_memory import private_dirty_kb
 
-from containers_bench.engine import Setup, our_engine
+from containers_bench.engine import Setup, our_engine, processes_from
 
 _CONTAINERS: Final = 50
 _IDLE_S: Final = 60.0
@@ -32,17 +31,7 @@ def measure(setup: Setup) -> list[Figure]:
 
 def _private_mb(root: int) -> float:
     """Return what a process and all below it have for themselves (Private_Dirty of proc(5)), in MiB."""
-    parents = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-            except OSError:
-                continue  # it has ended meanwhile
-    family = {root}
-    while more := {pid for pid, parent in parents.items() if parent in family} - family:
-        family |= more
-    return sum(map(_private_dirty_kb, family)) / 1024
+    return sum(map(_private_dirty_kb, processes_from(root))) / 1024
 
 
 def _private_dirty_kb(pid: int) -> int:
