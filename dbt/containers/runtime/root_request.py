@@ -16,7 +16,7 @@ from typing import Final
 
 from dbt.containers.network.interface import Interface
 from dbt.containers.runtime.capabilities import capability_bits
-from dbt.containers.runtime.spec import MOST_CARDS, MOST_DIRECTORIES, Limits, Process, RuntimeFailure, Spec, Tmpfs
+from dbt.containers.runtime.spec import MOST_DIRECTORIES, Limits, Process, RuntimeFailure, Spec, Tmpfs
 from dbt.host.ninep.shared_file import NAME
 from dbt.linux.container_request import ContainerRequest, MountFlags, Namespaces
 from dbt.linux.template import container_tag
@@ -49,6 +49,8 @@ _FROZEN: Final = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysr
 _CARD_DRIVER: Final = "/sys/bus/virtio/drivers/virtio_net"
 #: The number of eth0 among the guest's virtio devices.
 _FIRST_CARD: Final = 14
+#: The cards that the guest sees when it has booted (guests/linux/agent/network.c).
+_SHOWN: Final = frozenset({0})
 #: Files and directories that every container finds if its image has not got them, as docker's.
 _INIT_FILES: Final = ("/.dockerenv", "/dev/console", "/etc/hostname", "/etc/hosts", "/etc/resolv.conf")
 _INIT_FOLDERS: Final = ("/dev/pts", "/dev/shm", "/etc", "/proc", "/sys")
@@ -70,8 +72,7 @@ def main_request(spec: Spec) -> ContainerRequest:
         request.use_terminal(process.rows, process.columns)
     _mount_files(request, spec)
     _limit(request, spec.limits)
-    unused = set(range(MOST_CARDS)) - {one.card for one in spec.interfaces}
-    _tell_driver(request, "unbind", unused)
+    _show_cards(request, {one.card for one in spec.interfaces}, _SHOWN, _SHOWN)
     _set_interfaces(request, spec.interfaces)
     if spec.privileged:
         request.allow_devices()
@@ -139,14 +140,18 @@ def interfaces_request(
     guest sees the cards ``shown``.
     """
     request = ContainerRequest()
-    wanted = {one.card for one in interfaces}
-    # The kernel gives a card the first name that is free, so those before it have to be there for a moment.
-    added = {card for card in range(max(wanted - set(shown), default=-1) + 1) if card not in shown}
-    _tell_driver(request, "bind", added)
-    _tell_driver(request, "unbind", (added | set(shown) & set(down)) - wanted)
+    _show_cards(request, {one.card for one in interfaces}, frozenset(shown), frozenset(down))
     _set_interfaces(request, interfaces)
     request.job("c")
     return request
+
+
+def _show_cards(request: ContainerRequest, wanted: set[int], shown: frozenset[int], down: frozenset[int]) -> None:
+    """Let the guest see the cards ``wanted``. It shall not go on to see cards of ``shown`` that are ``down``."""
+    # The kernel gives a card the first name that is free, so those before it have to be there for a moment.
+    added = {card for card in range(max(wanted - shown, default=-1) + 1) if card not in shown}
+    _tell_driver(request, "bind", added)
+    _tell_driver(request, "unbind", (added | shown & down) - wanted)
 
 
 def _tell_driver(request: ContainerRequest, what: str, cards: Collection[int]) -> None:

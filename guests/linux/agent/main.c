@@ -120,6 +120,7 @@ int main(void)
     mount_system("mqueue", "/dev/mqueue", "");
     make_control_group();
     raise_loopback();
+    hide_cards();
     call(SYS_RT_SIGPROCMASK, SIG_BLOCK, (long)&child, 0, 8, 0);
     children = (int)call(SYS_SIGNALFD4, -1, (long)&child, 8, NONBLOCK | CLOSE_ON_EXEC, 0);
     open_port();

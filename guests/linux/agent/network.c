@@ -107,6 +107,23 @@ void raise_loopback(void)
     set_flags((struct interface_request){.name = "lo"}, IS_UP | IS_RUNNING);
 }
 
+void hide_cards(void)
+{
+    char path[] = "/sys/class/net/eth1/device";
+    char *number = path + sizeof "/sys/class/net/eth" - 1;
+    char target[64];
+
+    for (; *number < '0' + CARDS; ++*number) {
+        long end = call(SYS_READLINKAT, AT_HERE, (long)path, (long)target, sizeof target, 0), from = end;
+
+        if (end < 0)
+            return;
+        while (from && target[from - 1] != '/')
+            from--;
+        write_file("/sys/bus/virtio/drivers/virtio_net/unbind", 0, (const uint8_t *)target + from, (uint32_t)(end - from));
+    }
+}
+
 static int has_mac(const struct interface *wanted)
 {
     for (uint32_t at = 0; at < sizeof wanted->mac; at++)
