@@ -130,7 +130,7 @@ class _Connection:
                 return
             if self._protocol.our_state is not h11.DONE:
                 return
-            if self._protocol.their_state is h11.SEND_BODY:  # the answer did not wait for all of it
+            if not self._has_all():  # the answer did not wait for the body
                 await self._linger()
                 return
             self._protocol.start_next_cycle()
@@ -153,6 +153,13 @@ class _Connection:
                 if len(body) > _LARGEST_BODY:
                     raise _TooLarge(f"the body has more than {_LARGEST_BODY} bytes")
         return Request(method, path, query, headers, bytes(body), self._is_local, target.query, stream)
+
+    def _has_all(self) -> bool:
+        """Take what has come of a body that nobody has read. Return whether that is all of it, as for an empty body."""
+        while self._protocol.their_state is h11.SEND_BODY:
+            if self._protocol.next_event() is h11.NEED_DATA:
+                return False
+        return True
 
     async def read(self) -> bytes:
         """Return a piece of the body of a request that has it as a stream."""

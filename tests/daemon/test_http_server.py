@@ -197,6 +197,21 @@ def test_a_body_that_is_read_while_it_is_carried_out(tmp_path: Path) -> None:
     converse(tmp_path, talk, handle, lambda method, path: (method, path) == ("POST", "/big"))
 
 
+@pytest.mark.parametrize("body", [b"Content-Length: 0\r\n\r\n", b"Content-Length: 3\r\n\r\nabc", b"\r\n"])
+def test_the_connection_goes_on_after_a_body_that_nobody_reads_and_that_has_come(tmp_path: Path, body: bytes) -> None:
+    """As after docker's pull, whose request could have a body and has none."""
+
+    async def handle(request: Request) -> Answer:
+        return Response(200, b"ok")
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for _ in range(3):
+            writer.write(b"POST /big HTTP/1.1\r\nHost: x\r\n" + body)
+            assert (await reader.readuntil(b"ok")).startswith(b"HTTP/1.1 200")
+
+    converse(tmp_path, talk, handle, lambda method, path: True)
+
+
 def test_a_body_that_nobody_reads(tmp_path: Path) -> None:
     """The answer comes nevertheless, and the connection ends."""
 
