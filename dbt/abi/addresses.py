@@ -4,8 +4,7 @@ A guest virtual address becomes a physical one by the guest's page tables, and a
 machine's memory map. Functions that do so take one kind and return the other; nothing else converts.
 """
 
-from __future__ import annotations
-
+# There is no "from __future__ import annotations" here: NamedTuple would compile each annotation at each start.
 from typing import NamedTuple, NewType
 
 #: A guest virtual address, which the program uses. It has 32 bits.

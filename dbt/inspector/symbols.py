@@ -4,13 +4,12 @@ They are unpacked by hand, because importing pyelftools would delay a message af
 kernel has a hundred thousand symbols.
 """
 
-from __future__ import annotations
-
+# There is no "from __future__ import annotations" here: NamedTuple would compile each annotation at each start.
 import struct
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from functools import cached_property
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from dbt.abi.addresses import Gva
 
@@ -57,7 +56,7 @@ class SymbolTable:
         self.image = image
 
     @classmethod
-    def of(cls, symbols: Iterable[Symbol]) -> SymbolTable:
+    def of(cls, symbols: Iterable[Symbol]) -> Self:
         """Return a table of symbols that were read before."""
         table = cls()
         table.__dict__["symbols"] = sorted(map(_printable, symbols))
