@@ -18,7 +18,7 @@ from isa.ir.queries import walk
 from tests.assembler import assemble
 from tests.isa.words import FORMS, words_of
 from tests.oracle.cases import CODE, CaseCode
-from tests.oracle.programs import ENTRY, SmallMachine, require_same_state
+from tests.oracle.programs import ENTRY, SmallMachine, advance_side_by_side
 
 PAGE = 0x1000
 L1, L2, DATA_L2, LAST_L2 = 0x4000, 0x3000, 0x3400, 0x3800  # the last three: tables of three megabytes
@@ -71,12 +71,7 @@ def machine(kind: str, seed: int) -> SmallMachine:
 @pytest.mark.parametrize("seed", range(2))
 def test_every_tier_finds_the_same_in_them(seed: int) -> None:
     machines = [machine(kind, seed) for kind in ("reference", "threaded", "stitched", "warm", "sync")]
-    for step in range(2000):
-        for each in machines:
-            each.advance(7 if step < 20 else 997)
-        require_same_state(machines, f"seed {seed}, step {step}")
-        if machines[0].ended:
-            break
+    advance_side_by_side(machines, [7] * 20 + [997] * 1980, f"seed {seed}, ")
     assert machines[0].ended
     assert any(isinstance(exit_, DataAbort) for _, exit_ in machines[0].exits)
     regions = machines[-1].tier

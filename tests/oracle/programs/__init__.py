@@ -2,13 +2,15 @@
 
 :class:`ProgramWriter` writes random programs; MECHANISM_PROGRAMS and :func:`flag_program` aim at what regions do in
 ways of their own. :func:`run_side_by_side` and :func:`compare_random_program` run one program in several machines and
-raise a :class:`ProgramMismatch` where their states differ.
+raise a :class:`ProgramMismatch` where their states differ, and :func:`advance_side_by_side` goes on with machines that
+are there already.
 """
 
 from __future__ import annotations
 
 from tests.oracle.programs.compare import (
     ProgramMismatch,
+    advance_side_by_side,
     compare_random_program,
     require_same_state,
     run_side_by_side,
@@ -37,6 +39,7 @@ __all__ = [
     "ProgramWriter",
     "SmallMachine",
     "SoonHotTier",
+    "advance_side_by_side",
     "compare_random_program",
     "flag_program",
     "require_same_state",

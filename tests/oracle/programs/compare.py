@@ -28,18 +28,26 @@ def require_same_state(machines: Sequence[SmallMachine], when: str = "") -> None
         raise ProgramMismatch("\n".join([when, *(machine.describe() for machine in machines)]))
 
 
+def advance_side_by_side(machines: Sequence[SmallMachine], counts: Iterable[int], when: str = "") -> None:
+    """Let machines execute one count of instructions after the other, and compare them after each.
+
+    Stops when the program has ended. Raises ProgramMismatch, which begins with ``when``.
+    """
+    for count in counts:
+        for machine in machines:
+            machine.advance(count)
+        require_same_state(machines, f"{when}after {machines[0].icount} instructions")
+        if machines[0].ended:
+            break
+
+
 def run_side_by_side(source: str, kinds: Iterable[str], counts: Iterable[int]) -> list[SmallMachine]:
     """Run assembly text in one machine of each kind, and compare them after each count of instructions.
 
     Stops when the program has ended, and returns the machines, whose tiers are still open. Raises ProgramMismatch.
     """
     machines = [SmallMachine(kind, assemble(source, ENTRY)) for kind in kinds]
-    for count in counts:
-        for machine in machines:
-            machine.advance(count)
-        require_same_state(machines, f"after {machines[0].icount} instructions")
-        if machines[0].ended:
-            break
+    advance_side_by_side(machines, counts)
     return machines
 
 
