@@ -64,6 +64,16 @@ vectors:
         nop
         .endm
 
+        .macro  acknowledge                     /* If there is an interrupt, NE, and R0 is its kind. */
+        ldr     r0, =CPU_INTERFACE
+        ldr     r1, [r0, #IAR]
+        ubfx    r2, r1, #0, #10
+        ldr     r3, =NO_INTERRUPT
+        cmp     r2, r3
+        strne   r1, [r0, #EOIR]
+        movne   r0, #KIND_INTERRUPT
+        .endm
+
 undefined:
         save    4
         mov     r0, #0
@@ -100,13 +110,7 @@ data:
 
 interrupt:                                      /* The guest clears its cause, so it ends here for the controller. */
         save    4
-        ldr     r0, =CPU_INTERFACE
-        ldr     r1, [r0, #IAR]
-        ubfx    r2, r1, #0, #10
-        ldr     r3, =NO_INTERRUPT
-        cmp     r2, r3
-        strne   r1, [r0, #EOIR]
-        movne   r0, #KIND_INTERRUPT
+        acknowledge
         strne   r0, [sp, #LOOK]
         bne     bounce
         ldmia   sp, {r0-r14}^
@@ -237,13 +241,7 @@ leave:
         movs    pc, lr
 
 look:                                           /* To read it lets the controller look at the line again. */
-        ldr     r0, =CPU_INTERFACE
-        ldr     r1, [r0, #IAR]
-        ubfx    r2, r1, #0, #10
-        ldr     r3, =NO_INTERRUPT
-        cmp     r2, r3
-        strne   r1, [r0, #EOIR]
-        movne   r0, #KIND_INTERRUPT
+        acknowledge
         strne   r0, [sp, #FRAME_KIND]
         bne     enter                           /* The frame has the process. */
         mov     r0, #0
