@@ -22,9 +22,15 @@ _MOMENTS = [round(0.04 * number, 2) for number in range(30)] if _LONG else [0.15
 
 
 def _state_at(engine: TestEngine) -> str | None:
+    """Return the state that an engine tells of the container, or None if it has none. An engine that does not know who
+    has the container says so as an error of it, and asks the other one; until then it executes nothing of it.
+    """
     found = engine.ask("GET", "/containers/json?all=1").json
     assert len(found) < 2
-    return found[0]["State"] if found else None
+    if not found or (told := engine.ask("GET", f"/containers/{found[0]['Id']}/json")).status == 404:  # it has just gone
+        return None
+    state = told.json["State"]
+    return f"{state['Status']}: {state['Error']}" if state["Error"] else str(state["Status"])
 
 
 @pytest.mark.parametrize("victim", ["source", "destination"])
