@@ -529,12 +529,17 @@ class _Method:
         return self._f.call("locate_argument", self._f.cpu, *arguments, result="i64")
 
     def _access_ram(self, node: ast.Call, name: str, arguments: list[Value]) -> Value:
-        """Access RAM as :class:`dbt.memory.dma.Dma` does. The page of a store comes into the dirty log."""
+        """Access RAM as :class:`dbt.memory.dma.Dma` does. The page of a store comes into the dirty log, and the word is
+        decoded again if it was code.
+        """
         f, address = self._f, arguments[0]
         host = f.load_native("ram_host", "ptr").at(address)
         if name == "is_plain":
             flags = f.page_flags(address) & (_PLAIN_FLAGS | PAGE_HAS_CODE)
             return flags.eq(_PLAIN_FLAGS).to("i64")
+        if name == "takes_words":
+            covered = f.call("is_covered", f.cpu, address, result="i1")
+            return ((f.page_flags(address) & _PLAIN_FLAGS).eq(_PLAIN_FLAGS) & ~covered).to("i64")
         if name == "first_used":
             return f.call("first_used", f.cpu, address, arguments[1], result="i64")
         if name in _RAM_LOADS:
@@ -544,6 +549,9 @@ class _Method:
         self._has_effects = True
         with f.when(~f.page_flags(address).has(PAGE_LOGGED), likely=False):
             f.call("log_page", f.cpu, address)
+        with f.when(f.page_flags(address).has(PAGE_HAS_CODE), likely=False):
+            f.call("invalidate", f.cpu, address)
+            f.call("note_store", f.cpu, address)
         f.store(arguments[1].to(_RAM_STORES[name]), host, align=1)
         return f.value("i64", 0)
 

@@ -52,6 +52,13 @@ class Dma:
         flags = self._memory.ram.page_flags[address >> PAGE_SHIFT]
         return flags & (PAGE_RAM | PAGE_WRITABLE | PAGE_HAS_CODE) == PAGE_RAM | PAGE_WRITABLE
 
+    def takes_words(self, address: int) -> bool:
+        """Return True if the word at an address can be written at once. In native code that is so in a page with code,
+        too, unless a region was made from the word.
+        """
+        flags = self._memory.ram.page_flags[address >> PAGE_SHIFT]
+        return flags & (PAGE_RAM | PAGE_WRITABLE) == PAGE_RAM | PAGE_WRITABLE
+
     def byte(self, address: int) -> int:
         """Return the byte at a GPA."""
         return self.view(address, 1)[0]

@@ -18,6 +18,7 @@ from dbt.host.console import CaptureConsole
 from dbt.hypervisor.xen.domain import NotHot
 from dbt.hypervisor.xen.interface import FIRST_SHARED_PAGE, PV_PAGES, Errno, Request
 from dbt.hypervisor.xen.pv import monitor
+from dbt.hypervisor.xen.pv.guest import ParaVirtual
 from dbt.hypervisor.xen.pv.page_types import LEAF, NONE, ROOT, WRITABLE
 from dbt.vm.result import StopReason
 from dbt.vm.state import state_hash
@@ -79,6 +80,25 @@ def test_native_code_rings_the_timer_unless_its_event_changes_code() -> None:
             assert machine.cpu.native("events_rung") == rung
             ends.append((machine.icount, state_hash(machine)))
     assert len(set(ends)) == 1
+
+
+def test_native_code_writes_tables_where_programs_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The frames of programs that have ended become tables: pages with code. Python writes none of their descriptors,
+    but where a region was made from the word.
+    """
+    updates = 0
+
+    def update(pv: ParaVirtual, args: list[int]) -> int | Request:
+        nonlocal updates
+        updates += 1
+        return do_update(pv, args)
+
+    do_update = ParaVirtual.update
+    monkeypatch.setattr(ParaVirtual, "update", update)
+    with minios(tier="threaded") as machine:
+        assert machine.run(timeout=300).reason is StopReason.EXITED
+        assert machine.cpu.native("hypercalls") > 100
+    assert not updates
 
 
 def _make_executable(machine: Machine, address: int) -> None:

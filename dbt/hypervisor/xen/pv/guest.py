@@ -190,7 +190,8 @@ class ParaVirtual(Stateful):
     def is_hot(self, requests: int, count: int) -> bool:
         """Return True if native code can do as :meth:`update` with descriptors at a GPA.
 
-        They are in a page that does not change while it does, and nobody has executed what does.
+        They are in a page that does not change while it does, and no region was made from the words that do: a table
+        may be in a page that was a program's before.
         """
         if not self.dma.is_plain(_WORDS) or self.pages.index(requests) < 0 or self.pages.is_table(requests):
             return False
@@ -200,7 +201,7 @@ class ParaVirtual(Stateful):
         return done == count
 
     def _is_hot_place(self, at: int) -> bool:
-        return self.pages.index(at) < 0 or self.dma.is_plain(at)
+        return self.pages.index(at) < 0 or self.dma.takes_words(at)
 
     def do_hot(self, requests: int, count: int) -> int:
         """Do as :meth:`update` with descriptors at a GPA. Precondition: :meth:`is_hot`."""
