@@ -70,7 +70,10 @@ def build_board(wiring: BoardWiring) -> Board:
             origin=Gpa(interface.CPU_INTERFACE - CPU_INTERFACE),
         ),
     ]
-    received = {STORE: domain.store.receive, STORE_REQUEST: domain.store.receive_request, **domain.receivers()}
-    receivers = {name: one_by_one(receive) for name, receive in received.items()}
+    receivers = {
+        STORE: one_by_one(domain.store.receive),
+        STORE_REQUEST: one_by_one(domain.store.receive_request),
+        **domain.receivers(),
+    }
     bus = DeviceBus(windows, wiring.holes_read_zero)
     return Board(bus, None, domain.console, controller, timeline, receivers, domain)

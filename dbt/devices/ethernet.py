@@ -1,4 +1,6 @@
-"""Frames of Ethernet, as network cards of all kinds need them: limits, the announcement of a card, and checksums."""
+"""Frames of Ethernet, as network cards of all kinds need them: limits, the announcement of a card, checksums, and the
+segments of TCP that a long one is.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,12 @@ _IPV4, _IPV6 = b"\x08\0", b"\x86\xdd"
 _IPV4_HEADER, _IPV6_HEADER = 20, 40
 #: Where TCP and UDP have their checksums, and how long their headers are at least.
 _CHECKSUMS: Final = {6: (16, 20), 17: (6, 8)}
-_UDP: Final = 17
+_TCP, _UDP = 6, 17
+#: The header of TCP: its shortest, where its length and its flags are, and flags of the last and of the first segment.
+_TCP_HEADER, _TCP_LENGTH, _TCP_FLAGS = 20, 12, 13
+_OF_LAST, _OF_FIRST = 0x09, 0x80  # PSH and FIN, CWR
+#: The segments that one frame becomes at most: those of the longest frame with 512 bytes each.
+MOST_SEGMENTS: Final = 128
 #: Headers of IPv6 that may be before TCP's or UDP's: hop-by-hop options, routing, destination options.
 _EXTENSIONS: Final = frozenset({0, 43, 60})
 _FRAGMENT: Final = 0x3FFF
@@ -28,7 +35,7 @@ _MODULUS: Final = 0xFFFF
 
 
 class ChecksumError(ValueError):
-    """Raised for a frame that has no checksum of TCP or UDP to be filled in."""
+    """Raised for a frame that has no checksum of TCP or UDP to be filled in, or no segment of TCP to be divided."""
 
 
 def announcement(address: bytes) -> bytes:
@@ -41,14 +48,7 @@ def with_checksum(frame: bytes) -> bytes:
     """Return a frame with the checksum of its TCP or UDP filled in (RFC 1071). Raise ChecksumError if it has none, or
     if its headers make no sense.
     """
-    at = 18 if frame[12:14] == VLAN_TYPE else SHORTEST_FRAME
-    match frame[at - 2 : at]:
-        case b"\x08\0":
-            protocol, addresses, start, end = _ipv4(frame, at)
-        case b"\x86\xdd":
-            protocol, addresses, start, end = _ipv6(frame, at)
-        case _:
-            raise ChecksumError("the frame is neither IPv4 nor IPv6")
+    _, (protocol, addresses, start, end) = _headers(frame)
     if protocol not in _CHECKSUMS:
         raise ChecksumError(f"the frame has protocol {protocol}, which is neither TCP nor UDP")
     offset, header = _CHECKSUMS[protocol]
@@ -59,6 +59,59 @@ def with_checksum(frame: bytes) -> bytes:
     if not found and protocol == _UDP:
         found = _MODULUS  # because 0 says that there is no checksum (RFC 768)
     return frame[:place] + found.to_bytes(2, "big") + frame[place + 2 :]
+
+
+def segments(frame: bytes, size: int) -> list[bytes]:
+    """Return the frames that one with a long segment of TCP becomes, with ``size`` bytes of its content each, and with
+    all checksums. Raise ChecksumError if it has no such segment, or if they would be more than :data:`MOST_SEGMENTS`.
+    """
+    at, (protocol, addresses, start, end) = _headers(frame)
+    if protocol != _TCP or not start + _TCP_HEADER <= end <= len(frame):
+        raise ChecksumError("the frame has no segment of TCP")
+    content = start + (frame[start + _TCP_LENGTH] >> 4) * 4
+    if not start + _TCP_HEADER <= content <= end:
+        raise ChecksumError("the header of TCP is longer than its segment, or too short")
+    if not size or end - content > size * MOST_SEGMENTS:
+        raise ChecksumError(f"to send {end - content} bytes by {size} takes too many segments")
+    found = []
+    for begin in range(content, end, size) if end > content else (content,):
+        head, data = bytearray(frame[:content]), frame[begin : min(begin + size, end)]
+        _set_length(head, at, content - at + len(data), (begin - content) // size)
+        number = int.from_bytes(head[start + 4 : start + 8], "big") + begin - content
+        head[start + 4 : start + 8] = (number & 0xFFFFFFFF).to_bytes(4, "big")
+        if begin + size < end:
+            head[start + _TCP_FLAGS] &= ~_OF_LAST
+        if begin > content:
+            head[start + _TCP_FLAGS] &= ~_OF_FIRST
+        head[start + 16 : start + 18] = bytes(2)
+        head[start + 16 : start + 18] = _sum(addresses, _TCP, head[start:] + data).to_bytes(2, "big")
+        found.append(bytes(head) + data)
+    return found
+
+
+def _set_length(head: bytearray, at: int, size: int, number: int) -> None:
+    """Let the packet that begins at ``at`` have ``size`` bytes, and be the one with a number of several."""
+    if head[at] >> 4 == 6:
+        head[at + 4 : at + 6] = (size - _IPV6_HEADER).to_bytes(2, "big")
+        return
+    head[at + 2 : at + 4] = size.to_bytes(2, "big")
+    identity = int.from_bytes(head[at + 4 : at + 6], "big") + number
+    head[at + 4 : at + 6] = (identity & 0xFFFF).to_bytes(2, "big")
+    head[at + 10 : at + 12] = bytes(2)
+    header = head[at : at + (head[at] & 15) * 4]
+    head[at + 10 : at + 12] = _complement(int.from_bytes(header, "big")).to_bytes(2, "big")
+
+
+def _headers(frame: bytes) -> tuple[int, tuple[int, bytes, int, int]]:
+    """Return where the packet begins, and its protocol, its addresses, and where its content begins and ends."""
+    at = 18 if frame[12:14] == VLAN_TYPE else SHORTEST_FRAME
+    match frame[at - 2 : at]:
+        case b"\x08\0":
+            return at, _ipv4(frame, at)
+        case b"\x86\xdd":
+            return at, _ipv6(frame, at)
+        case _:
+            raise ChecksumError("the frame is neither IPv4 nor IPv6")
 
 
 def _ipv4(frame: bytes, at: int) -> tuple[int, bytes, int, int]:
@@ -83,8 +136,13 @@ def _ipv6(frame: bytes, at: int) -> tuple[int, bytes, int, int]:
     return protocol, header[8:40], start, end
 
 
-def _sum(addresses: bytes, protocol: int, segment: bytes) -> int:
-    """Return the checksum of a segment and its pseudo header. A sum in ones' complement is one modulo 2^16 - 1."""
+def _sum(addresses: bytes, protocol: int, segment: bytes | bytearray) -> int:
+    """Return the checksum of a segment and its pseudo header."""
     pseudo = int.from_bytes(addresses, "big") + protocol + len(segment)
-    rest = (pseudo + int.from_bytes(segment + bytes(len(segment) % 2), "big")) % _MODULUS
+    return _complement(pseudo + int.from_bytes(segment + bytes(len(segment) % 2), "big"))
+
+
+def _complement(total: int) -> int:
+    """Return the checksum of words, as one number: their sum in ones' complement is one modulo 2^16 - 1."""
+    rest = total % _MODULUS
     return _MODULUS - rest if rest else 0

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import TypeVar
 
 #: Takes what has come for a receiver at one tick, in its order.
 Receive = Callable[[Sequence[bytes]], None]
 #: Takes one thing.
 ReceiveOne = Callable[[bytes], None]
-R = TypeVar("R", Receive, ReceiveOne)
 
 
 def one_by_one(receive: ReceiveOne) -> Receive:
@@ -22,12 +20,12 @@ def one_by_one(receive: ReceiveOne) -> Receive:
     return receive_all
 
 
-def numbered(receivers: Iterable[tuple[str, R]]) -> dict[str, R]:
+def numbered(receivers: Iterable[tuple[str, Receive]]) -> dict[str, Receive]:
     """Return receivers by name: the name of the kind of device, and its number behind it from the second one on.
 
     Those with an empty name receive nothing.
     """
-    found: dict[str, R] = {}
+    found: dict[str, Receive] = {}
     for name, receive in receivers:
         if name:
             number = sum(taken.split()[0] == name for taken in found)

@@ -20,3 +20,9 @@ def packet(protocol: int, payload: bytes, version: int, vlan: bool, options: int
     kind = b"\x08\0" if version == 4 else b"\x86\xdd"
     frame = ADDRESSES + (b"\x81\0\0\7" if vlan else b"") + kind + head
     return frame + payload, len(frame), addresses + size.to_bytes(4, "big") + protocol.to_bytes(4, "big")
+
+
+def segment(content: bytes, version: int, options: int = 0, vlan: bool = False) -> bytes:
+    """Return a frame with a segment of TCP, with PSH, ACK and CWR, number 0xFFFFFF00, and words of options."""
+    header = bytes(4) + b"\xff\xff\xff\0" + bytes(4) + bytes([5 + options << 4, 0x98]) + bytes(6 + 4 * options)
+    return packet(6, header + content, version, vlan)[0]

@@ -1,4 +1,4 @@
-"""Checksums of TCP and UDP: against a sum that is made in the plain way, and frames that have none."""
+"""Checksums of TCP and UDP: against a sum that is made in the plain way, and frames that have none. Long segments."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from random import Random
 
 import pytest
 
-from dbt.devices.ethernet import ChecksumError, with_checksum
-from tests.devices.packets import ADDRESSES, packet
+from dbt.devices.ethernet import MOST_SEGMENTS, ChecksumError, segments, with_checksum
+from tests.devices.packets import ADDRESSES, packet, segment
 
 
 def plain_sum(data: bytes) -> int:
@@ -75,3 +75,51 @@ def test_random_frames() -> None:
                 changed[random.randrange(len(changed))] = random.getrandbits(8)
         with suppress(ChecksumError):
             assert len(with_checksum(bytes(changed))) == len(changed)
+
+
+@pytest.mark.parametrize("vlan", [False, True])
+@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize("size", [1, 1447, 1448, 1449, 2896, 10_000])
+def test_a_long_segment_of_tcp_is_divided(size: int, version: int, vlan: bool) -> None:
+    """What the segments say is read here by hand: numbers, lengths, flags and sums."""
+    content = Random(size).randbytes(size)
+    frame = segment(content, version, options=3, vlan=vlan)
+    found = segments(frame, 1448)
+    ip, header = (18 if vlan else 14), (20 if version == 4 else 40)
+    tcp = ip + header
+    assert len(found) == -(-size // 1448)
+    assert b"".join(one[tcp + 32 :] for one in found) == content
+    for number, one in enumerate(found):
+        first, last = number == 0, number == len(found) - 1
+        assert one[:ip] == frame[:ip] and one[tcp + 20 : tcp + 32] == frame[tcp + 20 : tcp + 32]
+        assert int.from_bytes(one[tcp + 4 : tcp + 8], "big") == (0xFFFFFF00 + 1448 * number) % (1 << 32)
+        assert one[tcp + 13] == 0x10 | 0x08 * last | 0x80 * first
+        if version == 4:
+            assert int.from_bytes(one[ip + 2 : ip + 4], "big") == len(one) - ip
+            identity = int.from_bytes(frame[ip + 4 : ip + 6], "big")
+            assert int.from_bytes(one[ip + 4 : ip + 6], "big") == identity + number
+            assert plain_sum(one[ip:tcp]) == 0xFFFF
+        else:
+            assert int.from_bytes(one[ip + 4 : ip + 6], "big") == len(one) - tcp
+        addresses = one[tcp - (8 if version == 4 else 32) : tcp]
+        assert plain_sum(addresses + bytes([0, 6]) + (len(one) - tcp).to_bytes(2, "big") + one[tcp:]) == 0xFFFF
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_frames_that_make_no_sense_are_not_divided(seed: int) -> None:
+    """Whatever is in the headers, there is an error or frames that are no longer than what was sent."""
+    random = Random(seed)
+    good, refused = [segment(bytes(300), version, options=2) for version in (4, 6)], 0
+    for _ in range(3000):
+        frame = bytearray(random.choice(good))
+        for _ in range(random.randrange(1, 4)):
+            frame[random.randrange(12, 80)] = random.randrange(256)
+        frame = frame[: random.choice((len(frame), random.randrange(14, len(frame))))]
+        size = random.choice((0, 1, 2, 3, 100, 65535))
+        try:
+            found = segments(bytes(frame), size)
+        except ChecksumError:
+            refused += 1
+        else:
+            assert 0 < len(found) <= MOST_SEGMENTS and max(map(len, found)) <= len(frame)
+    assert 300 < refused < 2900

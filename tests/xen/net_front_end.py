@@ -47,12 +47,17 @@ class Card:
         if self.rx.put(*(_ROOM.pack(number, 16 + number) for number in numbers)):
             self.front.kick()
 
-    def arrive(self, frame: bytes) -> None:
-        self.bench.board.receivers["net"]([frame])
+    def arrive(self, *frames: bytes) -> None:
+        self.bench.board.receivers["net"](frames)
 
     def received(self) -> list[tuple[int, int, int, int]]:
         """Return ids, offsets, flags and sizes of what has arrived."""
         return [_ANSWER.unpack(one) for one in self.rx.take()]
+
+
+def divided(size: int, version: int, kind: int = 1, flags: int = 0) -> bytes:
+    """Return what is behind the first request of a frame that is to be sent as segments of so many bytes."""
+    return struct.pack("<BBHB7x", kind, flags, size, version)
 
 
 def part(size: int, flags: int = 0, number: int = 0, offset: int = 0, reference: int = 16) -> bytes:

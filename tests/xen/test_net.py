@@ -8,12 +8,12 @@ from random import Random
 
 import pytest
 
-from dbt.devices.ethernet import MOST_FRAMES, with_checksum
+from dbt.devices.ethernet import MOST_FRAMES, segments, with_checksum
 from dbt.hypervisor.xen.back_ends.back_end import Phase
 from dbt.hypervisor.xen.back_ends.net import NetBackEnd
-from tests.devices.packets import packet
+from tests.devices.packets import packet, segment
 from tests.xen.front_ends import DATA, FIRST_GRANT, PERMIT, READ_ONLY, READING, RING, Ring
-from tests.xen.net_front_end import ADDRESS, BLANK, ERROR, EXTRA, MORE, NOTHING, OK, Card, part
+from tests.xen.net_front_end import ADDRESS, BLANK, ERROR, EXTRA, MORE, NOTHING, OK, Card, divided, part
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def test_it_says_what_it_is(card: Card) -> None:
     assert said == {
         "feature-sg": b"1",
         "feature-rx-copy": b"1",
-        "feature-gso-tcpv4": b"0",
+        "feature-gso-tcpv4": b"1",
         "mac": b"52:54:00:12:34:56",
     }
 
@@ -57,9 +57,35 @@ def test_checksums_are_filled_in_as_negotiated(card: Card, protocol: int, versio
     assert card.send(part(40, BLANK)) == [(0, ERROR)] and len(card.sent) == 2  # which has none
 
 
+@pytest.mark.parametrize("version", [4, 6])
+def test_a_long_segment_is_divided(card: Card, version: int) -> None:
+    """In parts in two pages. A segment that need not be divided has its checksums filled in."""
+    kind = 1 if version == 4 else 2
+    frame = segment(Random(1).randbytes(5000), version, options=3)
+    card.bench.write(DATA, frame)
+    parts = part(len(frame), EXTRA | MORE | BLANK, 5), divided(1448, kind), part(len(frame) - 4096, 0, 6, 0, 17)
+    assert card.send(*parts) == [(5, OK), (0, NOTHING), (6, OK)]
+    assert card.sent == segments(frame, 1448) and len(card.sent) == 4
+    assert card.send(part(100, EXTRA | BLANK, 7), divided(1448, kind)) == [(7, ERROR), (0, NOTHING)]  # it ends there
+    short = segment(b"\1\2\3", version)
+    card.bench.write(DATA, short)
+    assert card.send(part(len(short), EXTRA | BLANK), divided(1448, kind))[0] == (0, OK)
+    assert card.sent[4:] == segments(short, 1448) == [with_checksum(card.sent[4])]
+
+
+@pytest.mark.parametrize("extra", [divided(0, 1), divided(39, 1), divided(1448, 3), divided(1448, 0), divided(9, 1, 2)])
+def test_what_is_not_divided(card: Card, extra: bytes) -> None:
+    """Into nothing, into more than 128, or by a kind that was not offered: the frame is lost, and the next one sent."""
+    frame = segment(bytes(5000), 4)
+    card.bench.write(DATA, frame)
+    parts = part(len(frame), EXTRA | MORE | BLANK, 5), extra, part(len(frame) - 4096, 0, 6, 0, 17)
+    assert card.send(*parts, part(60, number=7)) == [(5, ERROR), (0, NOTHING), (6, ERROR), (7, OK)]
+    assert card.sent == [frame[:60]]
+
+
 def test_what_is_not_sent(card: Card) -> None:
     """Frames that are too short, or not granted, or ask for what was not offered: each is answered."""
-    extra = struct.pack("<BB10x", 1, 1), struct.pack("<BB10x", 2, 0)
+    extra = divided(500, 1, flags=1), divided(0, 0, kind=2)
     assert card.send(part(13, number=1), part(0, number=2)) == [(1, ERROR), (2, ERROR)]
     assert card.send(part(100, EXTRA, 3), *extra) == [(3, ERROR), (0, NOTHING), (0, NOTHING)]
     card.grant(1, 0)
@@ -108,6 +134,20 @@ def test_frames_arrive(card: Card) -> None:
     card.offer(6)
     assert card.received() == [(4, 0, MORE, 4096), (5, 0, MORE, 4096), (6, 0, 0, 808)]
     assert card.bench.read(DATA + (4 << 12), 9000) == long
+
+
+def test_the_front_end_hears_once_of_frames_that_arrive_together(card: Card) -> None:
+    card.offer(*range(8))
+    domain = card.bench.board.hypervisor
+    assert domain is not None
+    (counts,) = (one.counts for one in domain.back_ends)
+    before = counts.notifications
+    card.arrive(*(bytes([number]) * 60 for number in range(12)))
+    assert [size for _, _, _, size in card.received()] == [60] * 8
+    assert counts.notifications == before + 1
+    card.offer(8, 9, 10, 11, 12)  # for which the back end has asked, because frames wait
+    assert len(card.received()) == 4
+    assert not card.rx.put(bytes(8))  # nothing waits
 
 
 def test_without_scatter_gather_a_frame_is_no_longer_than_a_page() -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 from dbt.abi.layout import PAGE_SIZE
 from dbt.devices.device import Device
-from dbt.devices.receivers import ReceiveOne, numbered
+from dbt.devices.receivers import Receive, numbered
 from dbt.devices.shared import NONE, in_python, shared
 from dbt.devices.state import Part, StateError, Wiring
 from dbt.devices.wiring import Time
@@ -127,7 +127,7 @@ class XenDomain(Device):
     def write(self, offset: int, size: int, value: int) -> None:
         pass
 
-    def receivers(self) -> dict[str, ReceiveOne]:
+    def receivers(self) -> dict[str, Receive]:
         """Return what takes things from outside for the devices, by name; see :class:`dbt.board.board.Board`."""
         return numbered((one.receiver_name, one.receive) for one in self.back_ends)
 

@@ -6,7 +6,7 @@ are the guest's to write, so numbers there are checked, and where the back end i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Final, NamedTuple
 
@@ -114,8 +114,8 @@ class BackEnd(Stateful):
         """Look for requests of the front end's. Raise what is in :data:`FAULTS`."""
         raise NotImplementedError
 
-    def arrive(self, data: bytes) -> None:
-        """Take something from outside. Raise what is in :data:`FAULTS`."""
+    def arrive(self, pieces: Sequence[bytes]) -> None:
+        """Take what has come from outside at one tick, in its order. Raise what is in :data:`FAULTS`."""
         raise NotImplementedError
 
     # -- XenStore ------------------------------------------------------------------------------
@@ -222,10 +222,10 @@ class BackEnd(Stateful):
         if self.is_connected:
             self._guarded(self.attend)
 
-    def receive(self, data: bytes) -> None:
-        """Take something from outside, if the front end is there."""
+    def receive(self, pieces: Sequence[bytes]) -> None:
+        """Take what has come from outside at one tick, if the front end is there."""
         if self.is_connected:
-            self._guarded(lambda: self.arrive(data))
+            self._guarded(lambda: self.arrive(pieces))
 
     def rings(self) -> None:
         """The back end's alarm rings."""

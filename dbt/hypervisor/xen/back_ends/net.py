@@ -1,7 +1,7 @@
 """The network back end (xen/include/public/io/netif.h), on the networks that virtio cards are on, too.
 
 The front end sends a frame as one or several requests, each a part of a granted page. Its protocol checksum may be
-left to the back end. For what arrives it has granted pages: a frame is spread over several of them if it agrees.
+left to the back end, and one long segment of TCP instead of many short ones (GSO). For what arrives it has granted pages: a frame is spread over several of them if it agrees.
 Frames take no time: they are sent when the front end sends its event, as by a virtio card.
 """
 
@@ -19,6 +19,7 @@ from dbt.devices.ethernet import (
     SHORTEST_FRAME,
     ChecksumError,
     announcement,
+    segments,
     with_checksum,
 )
 from dbt.devices.state import Part, Wiring
@@ -32,6 +33,10 @@ _ROOM: Final = struct.Struct("<HxxI")  # id, grant
 _ROOM_ANSWER: Final = struct.Struct("<HHHh")  # id, offset, flags, size or error
 _CHECKSUM_BLANK, _MORE_DATA, _EXTRA_INFO = 1, 4, 8
 _MORE_EXTRAS: Final = 1
+#: What is behind the first request of a frame that is to be divided: XEN_NETIF_EXTRA_TYPE_GSO, the size of the parts,
+#: and the kind, which is the version of IP.
+_EXTRA: Final = struct.Struct("<BBHBxxxxxxx")
+_GSO: Final = 1
 _OKAY, _ERROR, _NOTHING = 0, -1, 1
 #: The requests of a frame at most (XEN_NETIF_NR_SLOTS_MIN).
 _MOST_PARTS: Final = 18
@@ -48,10 +53,10 @@ class Fragment(NamedTuple):
 
 
 class Packet(NamedTuple):
-    """The requests of a frame, without the ``extras`` that are behind the first one."""
+    """The requests of a frame. ``extras`` say more about it, and are behind the first one."""
 
     parts: Sequence[Fragment]
-    extras: int
+    extras: Sequence[bytes]
 
 
 @dataclass(eq=False, kw_only=True)
@@ -94,8 +99,8 @@ class NetBackEnd(BackEnd):
             "feature-rx-copy": "1",
             "feature-rx-flip": "0",
             "feature-ipv6-csum-offload": "1",
-            "feature-gso-tcpv4": "0",
-            "feature-gso-tcpv6": "0",
+            "feature-gso-tcpv4": "1",
+            "feature-gso-tcpv6": "1",
             "feature-split-event-channels": "0",
             "hotplug-status": "connected",
         }
@@ -135,6 +140,7 @@ class NetBackEnd(BackEnd):
 
     def attend(self) -> None:
         requests = self.sending.take(self.sending.size)
+        self.sending.want(1)
         wants_event = False
         if requests:
             frames, answers = self._frames_of(requests)
@@ -152,44 +158,62 @@ class NetBackEnd(BackEnd):
         for packet in _packets(requests):
             status = _ERROR
             try:
-                frames.append(self._frame_of(packet))
+                frames += self._sent_by(packet)
                 status = _OKAY
             except (GrantError, ChecksumError):
                 pass  # The front end hears by the status that the frame is lost.
             first, *others = [_SENT_ANSWER.pack(part.number, status) for part in packet.parts]
-            answers += [first, *[_SENT_ANSWER.pack(0, _NOTHING)] * packet.extras, *others]
+            answers += [first, *[_SENT_ANSWER.pack(0, _NOTHING)] * len(packet.extras), *others]
         return frames, answers
 
-    def _frame_of(self, packet: Packet) -> bytes:
-        """Return a frame. Raise GrantError or ChecksumError if the front end sends none."""
+    def _sent_by(self, packet: Packet) -> list[bytes]:
+        """Return the frames that go to the network. Raise GrantError or ChecksumError if the front end sends none."""
         first = packet.parts[0]
-        if packet.extras or first.size < SHORTEST_FRAME:
-            raise ChecksumError("it is too short, or asks for what was not offered")
+        size = _part_size(packet.extras)
+        if first.size < SHORTEST_FRAME:
+            raise ChecksumError("it is too short")
         read = self.bus.grants.read
         frame = b"".join([read(part.reference, part.offset, part.size) for part in _sized(packet.parts) if part.size])
-        return with_checksum(frame) if first.flags & _CHECKSUM_BLANK else frame
+        if size is not None:
+            return segments(frame, size)
+        return [with_checksum(frame) if first.flags & _CHECKSUM_BLANK else frame]
 
     # -- to the guest --------------------------------------------------------------------------
 
-    def arrive(self, data: bytes) -> None:
-        most = LONGEST_FRAME if self.spreads else PAGE_SIZE
-        if SHORTEST_FRAME <= len(data) <= most and len(self.frames) < MOST_FRAMES:
-            self.frames.append(data)
-        if self._deliver():
+    def arrive(self, pieces: Sequence[bytes]) -> None:
+        """Take frames as if they came one after the other. The front end hears of as many at once as can wait."""
+        most, left = LONGEST_FRAME if self.spreads else PAGE_SIZE, list(pieces)
+        wants_event = False
+        while left:
+            room = max(MOST_FRAMES - len(self.frames), 1)
+            frames, left = left[:room], left[room:]
+            if len(self.frames) < MOST_FRAMES:
+                self.frames += [frame for frame in frames if SHORTEST_FRAME <= len(frame) <= most]
+            wants_event |= self._deliver()
+        if wants_event:
             self.notify()
 
     def _deliver(self) -> bool:
-        """Put frames into pages of the guest's, as far as there are any. Return whether it wants an event for them."""
-        answers: list[bytes] = []
-        while self.frames:
-            pieces = [self.frames[0][at : at + PAGE_SIZE] for at in range(0, len(self.frames[0]), PAGE_SIZE)]
-            if self.receiving.waiting < len(pieces):
-                self.receiving.want(len(pieces))
+        """Put frames into pages of the guest's, as far as there are any. Return whether it wants an event for them.
+
+        For more pages the back end wants an event as long as frames wait, and else none.
+        """
+        if not self.frames:
+            return False
+        pieces: list[tuple[bytes, bool]] = []
+        room, count, needed = self.receiving.waiting, 0, 0
+        for frame in self.frames:
+            needed = -(-len(frame) // PAGE_SIZE)
+            if len(pieces) + needed > room:
                 break
-            del self.frames[0]
-            rooms = self.receiving.take(len(pieces))
-            for number, (room, piece) in enumerate(zip(rooms, pieces, strict=True), 1):
-                answers.append(self._fill(room, piece, number < len(pieces)))
+            count += 1
+            ends = range(PAGE_SIZE, len(frame) + PAGE_SIZE, PAGE_SIZE)
+            pieces += [(frame[end - PAGE_SIZE : end], end < len(frame)) for end in ends]
+        del self.frames[:count]
+        rooms = self.receiving.take(len(pieces))
+        if self.frames:
+            self.receiving.want(needed)
+        answers = [self._fill(room, *piece) for room, piece in zip(rooms, pieces, strict=True)]
         self.counts.requests += len(answers)
         return bool(answers) and self.receiving.answer(answers)
 
@@ -217,10 +241,11 @@ def _packets(requests: Sequence[bytes]) -> Iterable[Packet]:
         return request
 
     for request in waiting:
-        parts, extras = [Fragment(*_SENT.unpack(request))], 0
+        parts, extras = [Fragment(*_SENT.unpack(request))], list[bytes]()
         more = bool(parts[0].flags & _EXTRA_INFO)
         while more:
-            more, extras = bool(following()[1] & _MORE_EXTRAS), extras + 1
+            extras.append(following())
+            more = bool(extras[-1][1] & _MORE_EXTRAS)
         while parts[-1].flags & _MORE_DATA:
             if len(parts) == _MOST_PARTS:
                 raise FrontEndError(f"a frame that it sends has more than {_MOST_PARTS} parts")
@@ -228,6 +253,18 @@ def _packets(requests: Sequence[bytes]) -> Iterable[Packet]:
         if any(part.offset + part.size > PAGE_SIZE for part in _sized(parts)):
             raise FrontEndError("a part of a frame that it sends leaves its page")
         yield Packet(parts, extras)
+
+
+def _part_size(extras: Sequence[bytes]) -> int | None:
+    """Return how many bytes each segment of a frame is to have, or None for a frame that is one. Raise ChecksumError if
+    it asks for what was not offered.
+    """
+    if not extras:
+        return None
+    kind, _, size, version = _EXTRA.unpack(extras[0])
+    if len(extras) > 1 or kind != _GSO or version not in (1, 2):
+        raise ChecksumError("it asks for what was not offered")
+    return int(size)
 
 
 def _sized(parts: Sequence[Fragment]) -> list[Fragment]:

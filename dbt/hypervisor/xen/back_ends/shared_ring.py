@@ -84,7 +84,7 @@ class SharedRing(Stateful):
         return written - self.taken & _WORD
 
     def take(self, most: int) -> list[bytes]:
-        """Return a copy of the next requests, at most so many, and ask for an event when there are others."""
+        """Return a copy of the next requests, at most so many."""
         count = min(self.waiting, most)
         page = self.grants.read(self.reference, 0, PAGE_SIZE) if count else b""
         found = []
@@ -92,7 +92,6 @@ class SharedRing(Stateful):
             at = _ENTRIES + number % self.size * self.entry
             found.append(page[at : at + self.entry])
         self.taken = self.taken + count & _WORD
-        self.want(1)
         return found
 
     def want(self, count: int) -> None:
@@ -101,10 +100,11 @@ class SharedRing(Stateful):
 
     def answer(self, responses: Sequence[bytes]) -> bool:
         """Write responses, of at most the size of an entry. Return whether the front end wants an event for them."""
-        before = self.answered
+        before, write = self.answered, self.grants.dma.write
+        page = self.grants.locate(self.reference, writes=True)
         for response in responses:
-            self.grants.write(self.reference, _ENTRIES + self.answered % self.size * self.entry, response)
+            write(page + _ENTRIES + self.answered % self.size * self.entry, response)
             self.answered = self.answered + 1 & _WORD
-        self.grants.write(self.reference, _RSP_PROD, _U32.pack(self.answered))
+        write(page + _RSP_PROD, _U32.pack(self.answered))
         wanted = self._indices()[3]
         return (self.answered - wanted & _WORD) < (self.answered - before & _WORD)
