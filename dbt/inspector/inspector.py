@@ -71,7 +71,7 @@ class Inspector:
         none.
         """
         try:
-            gpa = self._memory.locate(gva, 4, 0, gva)
+            gpa = self._memory.locate_for_host(gva, 0)
         except LeaveGuest:
             return None
         return self.peek_word(gpa)

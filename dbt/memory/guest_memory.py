@@ -121,6 +121,12 @@ class GuestMemory:
         """Return the GPA of an access that does not cross a page. Raise LeaveGuest with an abort if there is none."""
         return Gpa(gva) if self.translation is None else self.translation.locate(gva, size, access, pc)
 
+    def locate_for_host(self, gva: Gva, access: int) -> Gpa:
+        """Return the GPA of a byte that the host accesses for the guest, by the page tables as they are now: what has
+        been kept of them differs between tiers. Raise LeaveGuest with an abort if there is none.
+        """
+        return Gpa(gva) if self.translation is None else self.translation.locate(gva, 1, access, gva, anew=True)
+
     def load(self, gva: Gva, size: int, pc: Gva, aligned: bool = False, user: bool = False) -> int:
         """Return the ``size`` bytes (1, 2 or 4) at ``gva``, zero-extended. Raise LeaveGuest with a DataAbort if not
         permitted.

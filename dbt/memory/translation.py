@@ -29,15 +29,17 @@ class Translation:
         self.walk = walk
         self._known: dict[tuple[int, int], Gpa] = {}  # by page and access: the page in physical memory
 
-    def locate(self, gva: Gva, size: int, access: int, pc: Gva) -> Gpa:
-        """Return the GPA of an access within a page. Raise LeaveGuest with the abort if there is none."""
+    def locate(self, gva: Gva, size: int, access: int, pc: Gva, *, anew: bool = False) -> Gpa:
+        """Return the GPA of an access within a page. Raise LeaveGuest with the abort if there is none. ``anew``: as the
+        page tables are now, and not as they were when a result was kept.
+        """
         if not self._words[_SCTLR] & SCTLR_M:
             return Gpa(gva)
         if self._words[_PSR] & PSR_MODE == Mode.USER:
             access |= AccessKind.USER
         key = gva >> PAGE_SHIFT, access
         page = self._known.get(key)
-        if page is not None:
+        if page is not None and not anew:
             return Gpa(page | gva & PAGE_SIZE - 1)
         found = self.walk(gva, access)
         status = found >> 32
@@ -47,7 +49,7 @@ class Translation:
                 raise LeaveGuest(PrefetchAbort(pc, fault, domain))
             raise LeaveGuest(DataAbort(pc, gva, size, bool(access & AccessKind.WRITE), fault, domain))
         gpa = Gpa(found & 0xFFFFFFFF)
-        if self._keep and not status & PARTIAL:
+        if self._keep and not anew and not status & PARTIAL:
             self._known[key] = Gpa(gpa & -PAGE_SIZE)
         return gpa
 

@@ -33,7 +33,7 @@ class VirtualMemory:
     def locate(self, gva: Gva) -> Gpa:
         """Return the physical address of a byte of RAM. Raise BadAddress if there is none."""
         try:
-            gpa = self._memory.locate(gva, 1, 0, gva)
+            gpa = self._memory.locate_for_host(gva, 0)
         except LeaveGuest:
             raise BadAddress(gva) from None
         if not self._flags[gpa >> PAGE_SHIFT] & PAGE_RAM:

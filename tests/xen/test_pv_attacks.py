@@ -8,10 +8,11 @@ import pytest
 
 from dbt.abi.addresses import Gpa
 from dbt.hypervisor.xen.interface import Errno
+from dbt.hypervisor.xen.pv.page_types import LEAF
 from dbt.vm.result import StopReason
 from tests.assembler import assemble
 from tests.vm.programs import make_elf
-from tests.xen.guests import RAM, domain_machine
+from tests.xen.guests import RAM, SELF, domain_machine
 from tests.xen.pv import KERNEL_ROOT, KERNEL_TABLE, LEAF_PAGE, PAGE, READ, WRITE, minios
 
 #: It maps RAM at 0xc0000000: its tables for reading, the rest for writing. Then, in user mode, it does what ``attack``
@@ -71,6 +72,41 @@ def test_a_kernel_has_no_privilege(tier: Any, attack: str, kind: int, status: in
         assert machine.cpu.r[9] == kind
         if status is not None:
             assert machine.cpu.r[10] & 15 == status
+
+
+#: A page that is mapped at 0xc0090000, and the descriptor that says so.
+_PAGE, _DESCRIPTOR = RAM + 0x90000, LEAF_PAGE + 4 * 0x90
+
+
+def _entry(number: int, *args: int | str) -> str:
+    """Return an entry of a multicall as words."""
+    return ", ".join(f"{word}, 0" for word in (number, 0, *args, *[0] * (6 - len(args))))
+
+
+#: Writes to the page, and then, with one hypercall: maps it for reading alone, makes it a table, and has the hypervisor
+#: write there.
+_ALL_AT_ONCE = f"""
+    ldr r1, =0xc0090000 ; mov r0, #0 ; str r0, [r1]
+    ldr r0, =0x80000000 + calls ; mov r1, #3 ; mov r12, #13 ; svc #0 ; mov r9, #100 ; b off
+    .ltorg ; .balign 8
+calls: .word {_entry(49, "0x80000000 + update", 1, 0, SELF)}
+    .word {_entry(50, "0x80000000 + pin", 1, 0, SELF)}
+    .word {_entry(17, 1, 0xC0090000)}
+update: .word {_DESCRIPTOR}, 0, {READ | _PAGE}, 0
+pin: .word 0, 0, {_PAGE // PAGE}, 0, 0, 0
+"""
+
+
+@pytest.mark.parametrize("tier", ["reference", "threaded", "stitched"])
+def test_a_hypercall_writes_as_the_tables_are_now(tier: Any) -> None:
+    """Not as they were when the guest was there last: the TLB is flushed at the end of all calls."""
+    with domain_machine(tier=tier) as machine:
+        code = assemble(_ATTACKER.replace("ATTACK", _ALL_AT_ONCE), RAM + 0x8000)
+        machine.load_bytes(make_elf(code, base=RAM + 0x8000))
+        assert machine.run(fuel=100_000).reason is StopReason.EXITED and machine.cpu.r[9] == 100
+        domain = machine.board.hypervisor
+        assert domain is not None and domain.pv.pages.type_of(_PAGE) == LEAF
+        assert not any(machine.memory.read_ram(Gpa(_PAGE), PAGE)), "no table is written to"
 
 
 def test_arguments_are_accessed_as_in_user_mode() -> None:

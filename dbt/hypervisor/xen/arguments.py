@@ -71,7 +71,7 @@ class Arguments:
         while gva < end:
             length = min(PAGE_SIZE - gva % PAGE_SIZE, end - gva)
             try:
-                gpa = self._memory.locate(Gva(gva), 1, access, Gva(gva))
+                gpa = self._memory.locate_for_host(Gva(gva), access)
             except LeaveGuest:
                 raise HypercallError(Errno.EFAULT) from None
             flags = self._flags[gpa >> PAGE_SHIFT]
