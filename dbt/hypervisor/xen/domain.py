@@ -245,36 +245,35 @@ class XenDomain(Device):
         return 0 if (function, argument) == (_PSCI_FEATURES, _SMCCC_VERSION) else None
 
     def _multicall(self) -> Answer:
-        """Do several calls. Their results are beside their arguments; what stops the domain ends the list."""
+        """Do several calls. Their results are beside their arguments; what stops the domain ends the list.
+
+        A call that is to be executed again finds its arguments in the list, and is the first one of the rest.
+        """
         handle, count = self.args[:2]
-        outer, ends = self.args, None
-        for done in range(min(count, _CALLS_AT_ONCE)):
+        outer, done = self.args, 0
+        while done < min(count, _CALLS_AT_ONCE):
             at = handle + done * _MULTICALL_ENTRY.size
             number, _, *args = self.arguments.unpack(at, _MULTICALL_ENTRY)
             answer: Answer = -Errno.EINVAL
             if number not in (_MULTICALL, SET_TRAP_TABLE):
                 self.args = [value & _WORD for value in args[:5]]
-                answer = self._repeat(number)
-                self.args = outer
-            if isinstance(answer, Request):
-                ends, answer = (None if answer is Request.BLOCK else answer), 0
-            self.arguments.write(at + 8, _RESULT.pack(answer & (1 << 64) - 1))
-            if ends is not None:
-                return ends
-        if count <= _CALLS_AT_ONCE:
-            return 0
-        outer[0] = handle + _CALLS_AT_ONCE * _MULTICALL_ENTRY.size & _WORD
-        outer[1] = count - _CALLS_AT_ONCE
-        return Request.AGAIN
-
-    def _repeat(self, number: int) -> Answer:
-        """Do one call of several. What would be executed again is left undone after some times: the guest counts."""
-        answer = self._do(number)
-        for _ in range(_CALLS_AT_ONCE):
-            if answer is not Request.AGAIN:
+                answer, args[:5], self.args = self._do(number), self.args, outer
+            if answer is Request.AGAIN:
+                self.arguments.write(at, _MULTICALL_ENTRY.pack(number, 0, *args))
                 break
-            answer = self._do(number)
-        return self.args[0] >> 6 if answer is Request.AGAIN else answer
+            done += 1
+            self.arguments.write(at + 8, _RESULT.pack(0 if isinstance(answer, Request) else answer & (1 << 64) - 1))
+            if answer is Request.BLOCK:
+                self.polling.stop()  # The guest goes on, as if it had been woken up.
+            elif isinstance(answer, Request):
+                return answer
+            if number in _LONG:
+                break
+        if done == count:
+            return 0
+        outer[0] = handle + done * _MULTICALL_ENTRY.size & _WORD
+        outer[1] = count - done
+        return Request.AGAIN
 
     # -- memory, events, grants ----------------------------------------------------------------
 
@@ -399,6 +398,8 @@ class XenDomain(Device):
 
 
 _MULTICALL: Final = 13
+#: Calls that can take long. One execution of a multicall does one of them.
+_LONG: Final = frozenset({12, 20, MMU_UPDATE, MMUEXT_OP})
 #: The hypercalls by their numbers (xen/include/public/xen.h).
 _HYPERCALLS: Final[dict[int, Callable[[XenDomain], Answer]]] = {
     12: XenDomain._memory,

@@ -24,8 +24,9 @@ from dbt.memory.dma import Dma
 COMMAND_BITS: Final = 6
 _LAST_FRAME: Final = 1 << 20
 _LARGEST_ORDER: Final = 9
-#: Extents that one execution of the hypercall deals with. Then it is executed again, as by Xen.
-_EXTENTS_AT_ONCE: Final = 64
+#: Extents that one execution of the hypercall deals with, and frames with which there is an end to it. Then it is
+#: executed again, as by Xen.
+_EXTENTS_AT_ONCE, _FRAMES_AT_ONCE = 64, 512
 _ADD_TO_PHYSMAP = struct.Struct("<HHIQQ")
 _REMOVE_FROM_PHYSMAP = struct.Struct("<HxxxxxxQ")
 _RESERVATION = struct.Struct("<QQIIHxxxxxx")
@@ -120,7 +121,7 @@ class Reservation(Stateful):
     def _remove_from_physmap(self, handle: int) -> None:
         domain, frame = self.arguments.unpack(handle, _REMOVE_FROM_PHYSMAP)
         self.identity.check_self(domain)
-        if not self._take(page_of(self.dma, frame, Errno.EINVAL) >> PAGE_SHIFT):
+        if not self._change_extent(Reservation._take, page_of(self.dma, frame, Errno.EINVAL) >> PAGE_SHIFT, 1):
             raise HypercallError(Errno.EINVAL)
 
     # -- pages of other domains ----------------------------------------------------------------
@@ -161,16 +162,25 @@ class Reservation(Stateful):
         self.identity.check_self(domain)
         if count > (1 << 32 - COMMAND_BITS) - 1 or order > _LARGEST_ORDER:
             return done, None
-        stop = min(count, done + _EXTENTS_AT_ONCE)
+        stop = min(count, done + _EXTENTS_AT_ONCE, done + (_FRAMES_AT_ONCE >> order))
         while done < stop:
             try:
                 (first,) = self.arguments.unpack(extents + done * _EXTENT.size, _EXTENT)
             except HypercallError:
                 return done, None
-            if first & (1 << order) - 1 or not all(change(self, first + number) for number in range(1 << order)):
+            if first & (1 << order) - 1 or not self._change_extent(change, first, 1 << order):
                 return done, None
             done += 1
         return done, None if done >= count else number | done << COMMAND_BITS
+
+    def _change_extent(self, change: Callable[[Reservation, int], bool], first: int, count: int) -> bool:
+        """Take or give frames that follow each other, which are zero then. Return False if one of them cannot be."""
+        done = 0
+        while done < count and change(self, first + done):
+            done += 1
+        if done:
+            self.dma.give_back(first << PAGE_SHIFT, done << PAGE_SHIFT)
+        return done == count
 
     def _take(self, frame: int) -> bool:
         """Take a frame from the guest. Return False if it has none there, or if the page is shared."""
@@ -179,7 +189,6 @@ class Reservation(Stateful):
             return False
         if self.is_shared(page) or self.has_grants(page):
             return False
-        self.dma.give_back(page, PAGE_SIZE)
         self.holes[frame] = _EMPTY
         return True
 
@@ -187,7 +196,6 @@ class Reservation(Stateful):
         """Give the guest a frame, which is zero. Return False unless it has given one back there."""
         if self.holes.get(frame) != _EMPTY:
             return False
-        self.dma.give_back(frame << PAGE_SHIFT, PAGE_SIZE)
         del self.holes[frame]
         return True
 
