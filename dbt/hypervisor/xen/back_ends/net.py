@@ -1,8 +1,9 @@
 """The network back end (xen/include/public/io/netif.h), on the networks that virtio cards are on, too.
 
 The front end sends a frame as one or several requests, each a part of a granted page. Its protocol checksum may be
-left to the back end, and one long segment of TCP instead of many short ones (GSO). For what arrives it has granted pages: a frame is spread over several of them if it agrees.
-Frames take no time: they are sent when the front end sends its event, as by a virtio card.
+left to the back end, and one long segment of TCP instead of many short ones (GSO). For what arrives it has granted
+pages: a frame is spread over several of them if it agrees. Frames take no time: they are sent when the front end sends
+its event, as by a virtio card.
 """
 
 from __future__ import annotations
