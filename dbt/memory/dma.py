@@ -23,9 +23,9 @@ class Dma:
     def __init__(self, memory: GuestMemory) -> None:
         self._memory = memory
         self.layout = memory.ram.layout
-        first = self.layout.regions[0]
+        main = self.layout.main
         #: Bounds of RAM, between which all is RAM; there may be more elsewhere.
-        self.low, self.high = first.base, first.end
+        self.low, self.high = main.base, main.end
         self._read_only = [region for region in self.layout.regions if region.read_only]
 
     def read(self, address: int, size: int) -> bytes:

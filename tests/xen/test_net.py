@@ -7,9 +7,9 @@ from random import Random
 
 import pytest
 
-from dbt.devices.ethernet import MOST_FRAMES, segments, with_checksum
+from dbt.devices.ethernet import LONGEST_FRAME, segments, with_checksum
 from dbt.hypervisor.xen.back_ends.back_end import Phase
-from dbt.hypervisor.xen.back_ends.net import NetBackEnd
+from dbt.hypervisor.xen.back_ends.net import MOST_BYTES, MOST_FRAMES, NetBackEnd
 from tests.devices.packets import packet, segment
 from tests.xen.front_ends import DATA, FIRST_GRANT, PERMIT, READ_ONLY, READING, RING, Ring
 from tests.xen.net_front_end import ADDRESS, BLANK, ERROR, EXTRA, MORE, NOTHING, OK, Card, divided, part
@@ -158,15 +158,33 @@ def test_without_scatter_gather_a_frame_is_no_longer_than_a_page() -> None:
     card.bench.close()
 
 
-def test_more_frames_than_can_wait_are_lost(card: Card) -> None:
-    for number in range(2 * MOST_FRAMES):
-        card.arrive(number.to_bytes(2, "big") * 30)
+@pytest.mark.parametrize("at_once", [1, 7, 3000])
+def test_more_frames_than_can_wait_are_lost(card: Card, at_once: int) -> None:
+    """However they come: those that find a page at once are no part of them."""
+    card.offer(*range(32))
+    frames = [number.to_bytes(2, "big") * 30 for number in range(2 * MOST_FRAMES)]
+    for first in range(0, len(frames), at_once):
+        card.arrive(*frames[first : first + at_once])
     card.arrive(bytes(13))
-    total = 0
-    for _ in range(20):
+    total = len(card.received())
+    last = b""
+    while total < MOST_FRAMES + 32:
         card.offer(*range(32))
         total += len(card.received())
-    assert total == MOST_FRAMES
+        last = card.bench.read(DATA + (31 << 12), 60)
+    assert last == frames[total - 1]
+    card.offer(0)
+    assert card.received() == []
+
+
+def test_long_frames_that_wait_are_fewer(card: Card) -> None:
+    card.arrive(*([bytes(LONGEST_FRAME)] * 300), bytes(60))
+    domain = card.bench.board.hypervisor
+    assert domain is not None
+    (back_end,) = domain.back_ends
+    assert isinstance(back_end, NetBackEnd)
+    assert len(back_end.frames) == MOST_BYTES // LONGEST_FRAME == 256
+    assert back_end.is_possible()
 
 
 def test_pages_that_are_not_granted_get_nothing(card: Card) -> None:

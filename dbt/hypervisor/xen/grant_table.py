@@ -115,7 +115,7 @@ class GrantTable(Stateful):
         if flags & _TYPE != _PERMIT_ACCESS or domain != to or (writes and flags & _READ_ONLY):
             raise GrantError(f"the grant {reference} does not permit this access")
         page = Gpa(granted << PAGE_SHIFT)
-        if not self.dma.layout.covers(page, PAGE_SIZE):
+        if not self.dma.low <= page < self.dma.high and not self.dma.layout.covers(page, PAGE_SIZE):
             raise GrantError(f"the grant {reference} is one of what is not RAM")
         if to == BACKEND_DOMAIN and not self.has_page(page):  # other domains are told in which way it is wrong
             raise GrantError(f"the grant {reference} is one of a page that is not the guest's")

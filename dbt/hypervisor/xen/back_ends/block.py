@@ -143,8 +143,7 @@ class BlockBackEnd(BackEnd):
     def attend(self) -> None:
         if self.batch:
             return  # The next requests are taken when these are done.
-        self.batch = self.ring.take(self.ring.size)
-        self.ring.want(1)
+        self.batch = self.ring.take(self.ring.size, wants=1)
         if self.batch:
             self.counts.batches += 1
             self.counts.requests += len(self.batch)

@@ -16,7 +16,6 @@ from typing import ClassVar, Final, NamedTuple
 from dbt.abi.layout import PAGE_SIZE
 from dbt.devices.ethernet import (
     LONGEST_FRAME,
-    MOST_FRAMES,
     SHORTEST_FRAME,
     ChecksumError,
     announcement,
@@ -39,6 +38,10 @@ _MORE_EXTRAS: Final = 1
 _EXTRA: Final = struct.Struct("<BBHBxxxxxxx")
 _GSO: Final = 1
 _OKAY, _ERROR, _NOTHING = 0, -1, 1
+#: What arrives and waits for pages at most, for the ring has but 256: the burst that a network end may have, and the
+#: bytes that a virtio card can have waiting. What comes then is lost.
+MOST_FRAMES: Final = 1024
+MOST_BYTES: Final = 256 * LONGEST_FRAME
 #: The requests of a frame at most (XEN_NETIF_NR_SLOTS_MIN).
 _MOST_PARTS: Final = 18
 
@@ -85,6 +88,7 @@ class NetBackEnd(BackEnd):
     def is_possible(self) -> bool:
         return (
             len(self.frames) <= MOST_FRAMES
+            and sum(map(len, self.frames)) <= MOST_BYTES
             and all(SHORTEST_FRAME <= len(frame) <= LONGEST_FRAME for frame in self.frames)
             and self.sending.is_open == self.receiving.is_open == self.is_connected
             and self.has_ports(1)
@@ -140,8 +144,7 @@ class NetBackEnd(BackEnd):
     # -- from the guest ------------------------------------------------------------------------
 
     def attend(self) -> None:
-        requests = self.sending.take(self.sending.size)
-        self.sending.want(1)
+        requests = self.sending.take(self.sending.size, wants=1)
         wants_event = False
         if requests:
             frames, answers = self._frames_of(requests)
@@ -183,16 +186,24 @@ class NetBackEnd(BackEnd):
 
     def arrive(self, pieces: Sequence[bytes]) -> None:
         """Take frames as if they came one after the other. The front end hears of as many at once as can wait."""
-        most, left = LONGEST_FRAME if self.spreads else PAGE_SIZE, list(pieces)
-        wants_event = False
-        while left:
-            room = max(MOST_FRAMES - len(self.frames), 1)
-            frames, left = left[:room], left[room:]
-            if len(self.frames) < MOST_FRAMES:
-                self.frames += [frame for frame in frames if SHORTEST_FRAME <= len(frame) <= most]
-            wants_event |= self._deliver()
-        if wants_event:
+        most = LONGEST_FRAME if self.spreads else PAGE_SIZE
+        size, wants_event, has_room = sum(map(len, self.frames)), False, True
+        for frame in pieces:
+            if not SHORTEST_FRAME <= len(frame) <= most:
+                continue
+            if has_room and not self._can_wait(frame, size):
+                before = len(self.frames)
+                wants_event |= self._deliver()
+                size, has_room = sum(map(len, self.frames)), len(self.frames) < before
+            if self._can_wait(frame, size):
+                self.frames.append(frame)
+                size += len(frame)
+        if self._deliver() or wants_event:
             self.notify()
+
+    def _can_wait(self, frame: bytes, size: int) -> bool:
+        """Return False if a frame is lost, because others of ``size`` bytes wait."""
+        return len(self.frames) < MOST_FRAMES and size + len(frame) <= MOST_BYTES
 
     def _deliver(self) -> bool:
         """Put frames into pages of the guest's, as far as there are any. Return whether it wants an event for them.
@@ -202,7 +213,7 @@ class NetBackEnd(BackEnd):
         if not self.frames:
             return False
         pieces: list[tuple[bytes, bool]] = []
-        room, count, needed = self.receiving.waiting, 0, 0
+        room, count, needed = self.receiving.waiting, 0, 1
         for frame in self.frames:
             needed = -(-len(frame) // PAGE_SIZE)
             if len(pieces) + needed > room:
@@ -211,9 +222,7 @@ class NetBackEnd(BackEnd):
             ends = range(PAGE_SIZE, len(frame) + PAGE_SIZE, PAGE_SIZE)
             pieces += [(frame[end - PAGE_SIZE : end], end < len(frame)) for end in ends]
         del self.frames[:count]
-        rooms = self.receiving.take(len(pieces))
-        if self.frames:
-            self.receiving.want(needed)
+        rooms = self.receiving.take(len(pieces), wants=needed if self.frames else 0)
         answers = [self._fill(room, *piece) for room, piece in zip(rooms, pieces, strict=True)]
         self.counts.requests += len(answers)
         return bool(answers) and self.receiving.answer(answers)

@@ -7,19 +7,17 @@ that no front end would write raise RingError.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from dbt.abi.addresses import Gpa
 from dbt.abi.layout import PAGE_SIZE
 from dbt.devices.state import Stateful, Wiring, Word
 from dbt.hypervisor.xen.grant_table import GrantTable
 
-#: req_prod, req_event, rsp_prod, rsp_event.
-_INDICES: Final = struct.Struct("<IIII")
-_REQ_EVENT, _RSP_PROD, _ENTRIES = 4, 8, 64
-_U32: Final = struct.Struct("<I")
+#: req_prod is at the beginning, req_event, rsp_prod and rsp_event behind it.
+_REQ_EVENT, _RSP_PROD, _RSP_EVENT, _ENTRIES = 4, 8, 12, 64
 _WORD: Final = 0xFFFFFFFF
 
 
@@ -58,7 +56,7 @@ class SharedRing(Stateful):
         """Begin with the ring in a page that is granted to be written."""
         self.grants.hold(reference, writes=True)
         self.is_open, self.reference = True, reference
-        self.taken = self.answered = self._indices()[2]
+        self.taken = self.answered = self.grants.dma.word(self.grants.locate(reference, writes=True) + _RSP_PROD)
 
     def close(self) -> None:
         """Give the page back. A second call does nothing."""
@@ -71,40 +69,38 @@ class SharedRing(Stateful):
         """Return the grants that the ring holds."""
         return [self.reference] if self.is_open else []
 
-    def _indices(self) -> tuple[int, int, int, int]:
-        found = _INDICES.unpack(self.grants.read(self.reference, 0, _INDICES.size))
-        return found[0], found[1], found[2], found[3]
-
     @property
     def waiting(self) -> int:
         """How many requests have not been taken. Raise RingError if that cannot be."""
-        written = self._indices()[0]
+        return self._waiting_at(self.grants.locate(self.reference, writes=False))
+
+    def _waiting_at(self, page: Gpa) -> int:
+        written = self.grants.dma.word(page)
         if (written - self.answered & _WORD) > self.size or (written - self.taken & _WORD) > self.size:
             raise RingError(f"a ring of {self.size} entries has requests up to {written}, after {self.answered}")
         return written - self.taken & _WORD
 
-    def take(self, most: int) -> list[bytes]:
-        """Return a copy of the next requests, at most so many."""
-        count = min(self.waiting, most)
-        page = self.grants.read(self.reference, 0, PAGE_SIZE) if count else b""
+    def take(self, most: int, wants: int = 0) -> list[bytes]:
+        """Return a copy of the next requests, at most so many. Ask for an event when ``wants`` more of them wait, if
+        that is not 0.
+        """
+        page, dma = self.grants.locate(self.reference, writes=bool(wants)), self.grants.dma
+        count = min(self._waiting_at(page), most)
         found = []
         for number in range(self.taken, self.taken + count):
-            at = _ENTRIES + number % self.size * self.entry
-            found.append(page[at : at + self.entry])
+            found.append(dma.read(page + _ENTRIES + number % self.size * self.entry, self.entry))
         self.taken = self.taken + count & _WORD
+        if wants:
+            dma.put_word(page + _REQ_EVENT, self.taken + wants & _WORD)
         return found
-
-    def want(self, count: int) -> None:
-        """Ask for an event when so many requests wait that have not been taken."""
-        self.grants.write(self.reference, _REQ_EVENT, _U32.pack(self.taken + count & _WORD))
 
     def answer(self, responses: Sequence[bytes]) -> bool:
         """Write responses, of at most the size of an entry. Return whether the front end wants an event for them."""
-        before, write = self.answered, self.grants.dma.write
+        before, dma = self.answered, self.grants.dma
         page = self.grants.locate(self.reference, writes=True)
         for response in responses:
-            write(page + _ENTRIES + self.answered % self.size * self.entry, response)
+            dma.write(page + _ENTRIES + self.answered % self.size * self.entry, response)
             self.answered = self.answered + 1 & _WORD
-        write(page + _RSP_PROD, _U32.pack(self.answered))
-        wanted = self._indices()[3]
+        dma.put_word(page + _RSP_PROD, self.answered)
+        wanted = dma.word(page + _RSP_EVENT)
         return (self.answered - wanted & _WORD) < (self.answered - before & _WORD)
