@@ -188,6 +188,7 @@ class ExitHandler:
         hypervisor = self._hypervisor()
         if hypervisor is not None:
             hypervisor.polling.stop()
+            hypervisor.processor.block()
         self._vcpu.begin_wait()
 
     def _raise(self, exit_: VmExit, kind: ExceptionKind) -> RunResult | None:

@@ -366,7 +366,9 @@ class HostLoop:
 
     def _wait(self, listener: StepListener | None) -> RunResult | None:
         """Complete a WFI if an interrupt line is up; otherwise let time pass until something may raise one."""
-        vcpu = self._vcpu
+        vcpu, hypervisor = self._vcpu, self._peripherals.board.hypervisor
+        if hypervisor is not None and vcpu.is_woken:
+            hypervisor.processor.unblock()
         if vcpu.end_wait():
             if listener is not None:
                 listener.after_step("wait for interrupt")

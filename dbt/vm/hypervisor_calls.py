@@ -35,6 +35,7 @@ def answer(exit_: HypervisorCall, vcpu: Vcpu, domain: XenDomain) -> RunResult | 
     found = domain.call(r[_NUMBER], args)
     if found is Request.BLOCK:
         r[0] = 0
+        domain.processor.block()
         vcpu.begin_wait()
         return None
     vcpu.retire(_next(found, exit_.pc))

@@ -3,7 +3,7 @@
 Time is *stolen* from a domain that could execute and has no core. A domain alone is never without one, and where
 machines share the host's, their time does not pass while they wait for it: there, nothing is stolen. In a cluster whose
 domains share a core (:class:`dbt.hypervisor.cluster.domains.ClusterDomains`), what is stolen is counted in ticks of the
-guest's time, so nothing of the host's gets there. What the domain waits counts as running.
+guest's time, so nothing of the host's gets there. A domain is *blocked* from where it begins to wait until it is woken.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class VirtualCpu(Stateful):
     """The virtual CPU. ``has_page`` says whether a page is the guest's own.
 
     ``runstate`` has the GPAs of where the guest wants to know how its time is spent, which may be in two pages; none if
-    it does not. ``stolen`` are ticks.
+    it does not. ``stolen`` and ``blocked`` are ticks, and ``blocked_since`` is where it began to wait, if it does.
     """
 
     dma: Wiring[Dma]
@@ -50,6 +50,8 @@ class VirtualCpu(Stateful):
     has_page: Wiring[Callable[[Gpa], bool]]
     runstate: list[Word] = field(default_factory=list)
     stolen: Tick = 0
+    blocked: Tick = 0
+    blocked_since: Tick | None = None
 
     def is_possible(self) -> bool:
         covers = self.dma.layout.covers
@@ -91,8 +93,9 @@ class VirtualCpu(Stateful):
             self.runstate = [*places] if area else []
 
     def _times(self) -> bytes:
-        now, stolen = self._nanoseconds(self.time.now), self._nanoseconds(self.stolen)
-        return _RUNSTATE.pack(_RUNNING, now, now - stolen, stolen, 0, 0)
+        """Return the runstate of a domain that begins to run now."""
+        now, stolen, waited = map(self._nanoseconds, (self.time.now, self.stolen, self.blocked + self._waited()))
+        return _RUNSTATE.pack(_RUNNING, now, max(now - stolen - waited, 0), stolen, waited, 0)
 
     def _nanoseconds(self, ticks: int) -> int:
         return ticks * _SECOND // self.time.ticks_per_second
@@ -106,12 +109,30 @@ class VirtualCpu(Stateful):
             left -= size
         return found
 
+    def block(self) -> None:
+        """The domain begins to wait."""
+        self.blocked_since = self.time.now
+
+    def unblock(self) -> None:
+        """The domain is woken, and runs. Tell it for how long it has waited, if time has passed."""
+        waited, self.blocked_since = self._waited(), None
+        self.blocked += waited
+        if waited:
+            self.gets_core()
+
+    def _waited(self) -> int:
+        """Return for how many ticks the domain has waited now, if it does."""
+        return 0 if self.blocked_since is None else max(self.time.now - self.blocked_since, 0)
+
     def steal(self, ticks: int) -> None:
-        """Count ticks in which the domain could have executed, and had no core."""
+        """Count ticks from now on in which the domain could execute, and has no core."""
         self.stolen += ticks
+        if self.blocked_since is not None:  # it has been woken, and has not run since
+            self.blocked += self._waited()
+            self.blocked_since = self.time.now + ticks
 
     def gets_core(self) -> None:
-        """Tell the guest what has been stolen from it until now, when it has a core."""
+        """Tell the guest how its time was spent until now, when it has a core."""
         times = self._times()
         for at, size in self._pieces():
             if self.has_page(Gpa(at & -PAGE_SIZE)):  # the guest may have given it back since, or have mapped another
