@@ -28,6 +28,8 @@ _TCP_HEADER, _TCP_LENGTH, _TCP_FLAGS = 20, 12, 13
 _OF_LAST, _OF_FIRST = 0x09, 0x80  # PSH and FIN, CWR
 #: The segments that one frame becomes at most: those of the longest frame with 512 bytes each.
 MOST_SEGMENTS: Final = 128
+#: The bytes of headers that each segment begins with at most. Longer ones would make a hundred long frames of one.
+_LONGEST_HEADERS: Final = 512
 #: Headers of IPv6 that may be before TCP's or UDP's: hop-by-hop options, routing, destination options.
 _EXTENSIONS: Final = frozenset({0, 43, 60})
 _FRAGMENT: Final = 0x3FFF
@@ -71,6 +73,8 @@ def segments(frame: bytes, size: int) -> list[bytes]:
     content = start + (frame[start + _TCP_LENGTH] >> 4) * 4
     if not start + _TCP_HEADER <= content <= end:
         raise ChecksumError("the header of TCP is longer than its segment, or too short")
+    if content > _LONGEST_HEADERS:
+        raise ChecksumError(f"the headers have {content} bytes, and at most {_LONGEST_HEADERS} are repeated")
     if not size or end - content > size * MOST_SEGMENTS:
         raise ChecksumError(f"to send {end - content} bytes by {size} takes too many segments")
     found = []

@@ -123,3 +123,17 @@ def test_frames_that_make_no_sense_are_not_divided(seed: int) -> None:
         else:
             assert 0 < len(found) <= MOST_SEGMENTS and max(map(len, found)) <= len(frame)
     assert 300 < refused < 2900
+
+
+def test_long_headers_are_not_repeated() -> None:
+    """A hundred segments with headers of IPv6 that have some kilobytes would be megabytes for one frame."""
+    frame = bytearray(segment(bytes(100), 6))
+    for options, fits in ((40, True), (250, False)):
+        header = bytes([6, options]) + bytes(8 * (options + 1) - 2)
+        long = frame[:20] + bytes([60]) + frame[21:54] + header + frame[54:]
+        long[18:20] = (len(long) - 54).to_bytes(2, "big")
+        if fits:
+            assert len(segments(bytes(long), 1)) == 100
+        else:
+            with pytest.raises(ChecksumError, match="headers"):
+                segments(bytes(long), 1)
