@@ -46,7 +46,7 @@ def answer(exit_: HypervisorCall, vcpu: Vcpu, domain: XenDomain) -> RunResult | 
         case Request.POWER_OFF:
             return _exited(vcpu, 0, "the guest switched the machine off")
         case Request.CRASH:
-            return _exited(vcpu, _CRASHED, "the guest says that it has crashed (SHUTDOWN_crash)")
+            return _exited(vcpu, _CRASHED, "the guest says that it has crashed, or ends for a reason of its own")
         case Request.REBOOT:
             vcpu.request_reset()
         case int():

@@ -6,6 +6,8 @@ It prints by console_io, a word a line: the result of each call, and what is in 
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 from dbt.abi.addresses import Gva
@@ -68,6 +70,33 @@ def image(calls: list[Call]) -> bytes:
 def expected(lines: str) -> list[int]:
     """Return the words of a console's output."""
     return [int(line, 16) for line in lines.split()]
+
+
+class Recorded(NamedTuple):
+    """A call, what the real Xen answers to it, and why this hypervisor answers otherwise, or "" if it does not."""
+
+    call: Call
+    words: list[str]
+    reason: str
+
+
+def recorded_calls() -> list[Recorded]:
+    """Return the calls of more_calls.txt, which says what its lines are."""
+    found = []
+    for line in (Path(__file__).parent / "more_calls.txt").read_text().splitlines():
+        text, _, reason = line.partition("#")
+        if text:
+            (number, *args), before, after = (part.split() for part in text.split("|"))
+            values = [BUFFER if one == "@" else int(one, 16) for one in args]
+            call = Call(int(number, 16), tuple(values), tuple(_buffer_words(before)), len(after) - 1)
+            found.append(Recorded(call, after, reason.strip()))
+    return found
+
+
+def _buffer_words(parts: list[str]) -> Iterator[int]:
+    for part in parts:
+        value, _, count = part.partition("*")
+        yield from [int(value, 16)] * int(count or 1)
 
 
 def low(value: int) -> tuple[int, int]:

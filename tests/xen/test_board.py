@@ -16,6 +16,7 @@ from dbt.cli.options import make_machine
 from dbt.cli.run_options import RunOptions
 from dbt.cli.status import CommandError
 from dbt.host.console import CaptureConsole
+from dbt.hypervisor.xen.interface import Request
 from dbt.memory.ram import RamRegion
 from dbt.vm.result import StopReason
 from tests.assembler import assemble
@@ -109,3 +110,19 @@ def test_a_page_that_is_given_back_is_zero_and_can_be_populated_again() -> None:
         assert caller.call(12, 6, caller.put(*extents)) == 1
         assert caller.call(12, 6, caller.put(*extents)) == 0, "no more than it had"
         assert caller.call(12, 3, caller.put("H", SELF)) == 256
+
+
+def test_any_reason_ends_the_domain() -> None:
+    """Xen takes the lower eight bits, and ends the domain for a reason that it does not know, too."""
+    with domain_machine() as machine:
+        caller = Caller(machine)
+        for reason, request in (
+            (0, Request.POWER_OFF),
+            (0x101, Request.REBOOT),
+            (3, Request.CRASH),
+            (99, Request.CRASH),
+        ):
+            assert caller.call(29, 2, caller.put("I", reason)) is request
+        assert caller.call(29, 2, caller.put("I", 2)) == 1, "a suspension that is cancelled"
+        assert caller.call(29, 4, caller.put("HxxI", SELF, 0)) == -3
+        assert caller.call(29, 4, caller.put("HxxI", 0, 0)) == -1, "another domain's"

@@ -10,7 +10,7 @@ from dbt.host.console import CaptureConsole
 from dbt.vm.options import TierName
 from dbt.vm.result import StopReason
 from tests.xen.guests import domain_machine
-from tests.xen.probe import CALLS, image
+from tests.xen.probe import CALLS, image, recorded_calls
 
 #: What Xen prints for the calls of the probe, as a domain that Xen itself has started.
 XEN = """
@@ -48,3 +48,20 @@ def test_the_answers_are_those_of_xen(tmp_path: Path, tier: TierName) -> None:
             differ.add(number)
         at = end
     assert differ == NO_DOMAIN_0
+
+
+def test_more_answers_are_those_of_xen(tmp_path: Path) -> None:
+    """But for those that are listed with a reason, and these do differ."""
+    calls = recorded_calls()
+    assert len(calls) > 300
+    (tmp_path / "probe").write_bytes(image([one.call for one in calls]))
+    console = CaptureConsole()
+    with domain_machine("reference", console=console, memory=128 << 20, notice=lambda _: None) as machine:
+        machine.load_kernel(tmp_path / "probe")
+        result = machine.run(fuel=3_000_000)
+    assert result.reason is StopReason.EXITED, result.message
+    mine = iter(console.output.decode().split())
+    for one in calls:
+        words = [next(mine) for _ in one.words]
+        assert (words != one.words) == bool(one.reason), (one.call, words, one.words, one.reason)
+    assert next(mine, None) is None

@@ -70,6 +70,7 @@ _CALLS_AT_ONCE: Final = 64
 _MULTICALL_ENTRY = struct.Struct("<QQ6Q")
 _RESULT = struct.Struct("<Q")
 _SHUTDOWN = struct.Struct("<I")
+_REMOTE_SHUTDOWN = struct.Struct("<HxxI")
 _SHUTDOWN_REASONS: Final = {0: Request.POWER_OFF, 1: Request.REBOOT, 3: Request.CRASH}
 #: SHUTDOWN_suspend: Xen answers 1 if the domain goes on without having been suspended.
 _SUSPEND, _CANCELLED = 2, 1
@@ -329,11 +330,17 @@ class XenDomain(Device):
                 return self._block()
             case 2:
                 (reason,) = self.arguments.unpack(handle, _SHUTDOWN)
-                if reason == _SUSPEND:
+                if reason & 0xFF == _SUSPEND:
                     return _CANCELLED
-                return _SHUTDOWN_REASONS.get(reason) or -Errno.EINVAL
+                return _SHUTDOWN_REASONS.get(reason & 0xFF, Request.CRASH)  # Xen ends the domain for any reason.
             case 3:
                 return Request.BLOCK if self.polling.begin(handle) else 0
+            case 4:  # remote_shutdown
+                named, _ = self.arguments.unpack(handle, _REMOTE_SHUTDOWN)
+                if self.identity.is_self(named):
+                    raise HypercallError(Errno.ESRCH)
+                self.identity.check_self(named)
+                return 0
             case 5:  # shutdown_code: what the next shutdown would tell the toolstack
                 self.arguments.unpack(handle, _SHUTDOWN)
                 return 0

@@ -48,8 +48,9 @@ _BIND_INTERDOMAIN = struct.Struct("<HxxII")
 _BIND_VIRQ = struct.Struct("<III")
 _BIND_IPI = struct.Struct("<II")
 _PORT = struct.Struct("<I")
-_STATUS = struct.Struct("<HxxI")
-_STATUS_ANSWER = struct.Struct("<IIII")
+#: Domain and port; what is answered: status, processor, and what it is bound to, a number in two halves and another.
+_STATUS = struct.Struct("<HxxIIIHHI")
+_STATUS_ANSWER = struct.Struct("<IIHHI")
 _BIND_VCPU = struct.Struct("<II")
 _RESET = struct.Struct("<H")
 _INIT_CONTROL = struct.Struct("<QIIB7x")
@@ -183,7 +184,10 @@ class EventChannels(Stateful):
     def _alloc_unbound(self, handle: int) -> None:
         domain, remote, _ = self.arguments.unpack(handle, _ALLOC_UNBOUND)
         self.identity.check_self(domain)
-        port = self._open(Kind.UNBOUND, self.identity.number if remote == SELF else remote, 0)
+        named = self.identity.number if remote == SELF else remote
+        if named != BACKEND_DOMAIN and self._channels_of(named) is None:
+            raise HypercallError(Errno.ESRCH)
+        port = self._open(Kind.UNBOUND, named, 0)
         self.arguments.write(handle + 4, _PORT.pack(port))
 
     def _bind_interdomain(self, handle: int) -> None:
@@ -269,19 +273,26 @@ class EventChannels(Stateful):
         else:
             self.queues.unmask(port)
 
-    def _status(self, handle: int) -> None:
-        domain, port = self.arguments.unpack(handle, _STATUS)
-        self.identity.check_self(domain)
+    def _known(self, port: int) -> int:
+        """Return a port of the guest's, which may be closed. Raise HypercallError if Xen has not made it."""
         used = max((number for number in range(PORTS) if self.kinds[number] != Kind.CLOSED), default=0)
-        if port >= (used | _PORTS_AT_ONCE - 1) + 1:
+        if port > used | _PORTS_AT_ONCE - 1:
             raise HypercallError(Errno.EINVAL)
-        kind = self.kinds[port]
-        first, second = {
-            Kind.UNBOUND: (self.domains[port], 0),
-            Kind.INTERDOMAIN: (self.domains[port], self.peers[port]),
-            Kind.VIRQ: (self.peers[port], 0),
-        }.get(kind, (0, 0))
-        self.arguments.write(handle + 8, _STATUS_ANSWER.pack(kind, 0, first, second))
+        return port
+
+    def _status(self, handle: int) -> None:
+        """Answer what a port is bound to. What that needs no bytes for stays as the guest has it."""
+        domain, port, _, _, low, high, second = self.arguments.unpack(handle, _STATUS)
+        self.identity.check_self(domain)
+        kind, peer = self.kinds[self._known(port)], self.peers[port]
+        match kind:
+            case Kind.UNBOUND:
+                low = self.domains[port]
+            case Kind.INTERDOMAIN:
+                low, second = self.domains[port], peer
+            case Kind.VIRQ:
+                low, high = peer, 0
+        self.arguments.write(handle + 8, _STATUS_ANSWER.pack(kind, 0, low, high, second))
 
     def _bind_vcpu(self, handle: int) -> None:
         port, vcpu = self.arguments.unpack(handle, _BIND_VCPU)
@@ -292,7 +303,8 @@ class EventChannels(Stateful):
 
     def _unmask(self, handle: int) -> None:
         (port,) = self.arguments.unpack(handle, _PORT)
-        self.queues.unmask(self._used(port))
+        if self.kinds[self._known(port)] != Kind.CLOSED:
+            self.queues.unmask(port)
 
     def _reset(self, handle: int) -> None:
         (domain,) = self.arguments.unpack(handle, _RESET)
@@ -300,11 +312,22 @@ class EventChannels(Stateful):
         self.close_all()
         self.queues.forget()
 
+    def _continue_reset(self, handle: int) -> None:
+        """Refuse to go on with a reset: each is done at once."""
+        (domain,) = self.arguments.unpack(handle, _RESET)
+        self.identity.check_self(domain)
+        raise HypercallError(Errno.EBUSY)
+
+    def _bind_pirq(self, handle: int) -> None:
+        """Refuse to bind an interrupt of a device: the guest has none."""
+        self.arguments.unpack(handle, _BIND_VIRQ)
+        raise HypercallError(Errno.ENOMEM)
+
     def _init_control(self, handle: int) -> None:
         frame, offset, vcpu, _ = self.arguments.unpack(handle, _INIT_CONTROL)
         check_vcpu(vcpu)
-        self.arguments.write(handle + 16, bytes([LINK_BITS]))
         self.queues.use_queues(self._page(frame), offset, PORTS)
+        self.arguments.write(handle + 16, bytes([LINK_BITS]))
 
     def _expand_array(self, handle: int) -> None:
         (frame,) = self.arguments.unpack(handle, _EXPAND_ARRAY)
@@ -312,7 +335,7 @@ class EventChannels(Stateful):
 
     def _set_priority(self, handle: int) -> None:
         port, priority = self.arguments.unpack(handle, _SET_PRIORITY)
-        self.queues.set_priority(self._used(port), priority)
+        self.queues.set_priority(self._known(port), priority, self.kinds[port] != Kind.CLOSED)
 
     def _page(self, frame: int) -> Gpa:
         """Return the page of a frame of the guest's. Raise HypercallError if it has no such frame."""
@@ -366,6 +389,7 @@ class BackEndPorts:
 _OPERATIONS: Final[dict[int, Callable[[EventChannels, int], None]]] = {
     0: EventChannels._bind_interdomain,
     1: EventChannels._bind_virq,
+    2: EventChannels._bind_pirq,
     3: EventChannels._close,
     SEND: EventChannels._send,
     5: EventChannels._status,
@@ -377,6 +401,7 @@ _OPERATIONS: Final[dict[int, Callable[[EventChannels, int], None]]] = {
     11: EventChannels._init_control,
     12: EventChannels._expand_array,
     13: EventChannels._set_priority,
+    14: EventChannels._continue_reset,
 }
 #: The operations of the FIFO ABI.
 _FIFO: Final = frozenset({11, 12, 13})

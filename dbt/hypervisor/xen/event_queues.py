@@ -91,10 +91,12 @@ class EventQueues(Stateful):
         """Use bits again, as at power-on."""
         self.control, self.pages, self.tails = 0, [], [0] * QUEUES
 
-    def set_priority(self, port: int, priority: int) -> None:
-        """Set the queue of a port for further events."""
+    def set_priority(self, port: int, priority: int, is_used: bool) -> None:
+        """Set the queue of a port for further events, if it is used. Raise HypercallError if that cannot be."""
         if not self.control:
             raise HypercallError(Errno.ENOSYS)
+        if not is_used:
+            raise HypercallError(Errno.EACCES)
         if priority > LOWEST_PRIORITY:
             raise HypercallError(Errno.EINVAL)
         self.priorities[port] = priority

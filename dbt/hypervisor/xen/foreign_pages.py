@@ -147,8 +147,7 @@ class ForeignPages(Stateful):
     # -- mapping -------------------------------------------------------------------------------
 
     def _map(self, at: int) -> None:
-        place, flags, reference, domain, _, number, _ = self.arguments.unpack(at, _MAP)
-        address = 0
+        place, flags, reference, domain, _, number, address = self.arguments.unpack(at, _MAP)
         try:
             number = self._begin(place, flags, reference, domain)
             address, status = domain << 32 | ForeignMap.unpack(self.maps[number]).granted, Status.OKAY

@@ -35,7 +35,9 @@ _READING, _WRITING = 1 << 3, 1 << 4
 _FLAGS = struct.Struct("<H")
 _NO_FRAME: Final = 0
 _MOST_HOLDS: Final = 255
-_BAD_DOMAIN, _GENERAL_ERROR, _PERMISSION_DENIED = -2, -1, -8
+_BAD_DOMAIN, _GENERAL_ERROR, _PERMISSION_DENIED, _BAD_ADDRESS = -2, -1, -8, -5
+#: What is said to be the number of a page of the table that has no place.
+_NO_NUMBER: Final = (1 << 64) - 1
 
 _SETUP_TABLE = struct.Struct("<HxxIhxxxxxxQ")
 _QUERY_SIZE = struct.Struct("<HxxIIh")
@@ -207,11 +209,11 @@ class GrantTable(Stateful):
             status = _GENERAL_ERROR
         if not status:
             self.frames += [_NO_FRAME] * (count - len(self.frames))
-            if _NO_FRAME in self.frames[:count]:
-                status = _GENERAL_ERROR
-            else:
-                numbers = [page >> PAGE_SHIFT for page in self.frames[:count]]
+            numbers = [_NO_NUMBER if page == _NO_FRAME else page >> PAGE_SHIFT for page in self.frames[:count]]
+            try:
                 self.arguments.write(frame_list, struct.pack(f"<{count}Q", *numbers))
+            except HypercallError:
+                status = _BAD_ADDRESS
         self.arguments.write(handle + 8, _STATUS.pack(status))
 
     def _query_size(self, handle: int) -> None:

@@ -47,6 +47,7 @@ class Errno(IntEnum):
     ESRCH = 3
     ENXIO = 6
     ENOMEM = 12
+    EACCES = 13
     EFAULT = 14
     EBUSY = 16
     EEXIST = 17

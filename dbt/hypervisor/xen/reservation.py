@@ -121,7 +121,9 @@ class Reservation(Stateful):
     def _remove_from_physmap(self, handle: int) -> None:
         domain, frame = self.arguments.unpack(handle, _REMOVE_FROM_PHYSMAP)
         self.identity.check_self(domain)
-        if not self._change_extent(Reservation._take, page_of(self.dma, frame, Errno.EINVAL) >> PAGE_SHIFT, 1):
+        if page_of(self.dma, frame, Errno.ENOENT) >> PAGE_SHIFT in self.holes:
+            raise HypercallError(Errno.ENOENT)
+        if not self._change_extent(Reservation._take, frame, 1):
             raise HypercallError(Errno.EINVAL)
 
     # -- pages of other domains ----------------------------------------------------------------
@@ -159,7 +161,12 @@ class Reservation(Stateful):
         extents, count, order, _, domain = self.arguments.unpack(handle, _RESERVATION)
         if done >= count:
             return done, None
-        self.identity.check_self(domain)
+        try:
+            self.identity.check_self(domain)
+        except HypercallError as error:
+            if error.errno == Errno.ESRCH:
+                return done, None  # as Xen does
+            raise
         if count > (1 << 32 - COMMAND_BITS) - 1 or order > _LARGEST_ORDER:
             return done, None
         stop = min(count, done + _EXTENTS_AT_ONCE, done + (_FRAMES_AT_ONCE >> order))

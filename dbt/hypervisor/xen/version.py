@@ -37,8 +37,10 @@ def xen_version(arguments: Arguments, command: int, handle: int) -> int:
             if index:
                 raise HypercallError(Errno.EINVAL)
             arguments.write(handle, _FEATURES.pack(index, _FEATURE_BITS))
-        case 7:
+        case 7 if not handle:
             return _PAGE_SIZE
+        case 7:
+            raise HypercallError(Errno.EINVAL)
         case 10:  # build_id
             raise HypercallError(Errno.EPERM)
         case _ if command in _ANSWERS:
