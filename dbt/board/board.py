@@ -16,12 +16,6 @@ from dbt.devices.wiring import Line, Transmit, no_input
 from dbt.memory.ram import RamLayout
 
 PAGE = 0x1000
-#: Receives the power key: that it is pressed. There are no data.
-POWER_KEY = "power key"
-#: Receives changes of XenStore from outside: a byte for the type of the request, and its payload.
-STORE = "store"
-#: Receives the same for programs that wait until it is done.
-STORE_REQUEST = "store request"
 
 if TYPE_CHECKING:
     from typing import Protocol

@@ -14,6 +14,12 @@ if TYPE_CHECKING:
     from dbt.memory.ram import RamLayout, RamRegion
 
 CPU_MODELS = tuple(CPUS)
+#: Receives the power key: that it is pressed. There are no data.
+POWER_KEY = "power key"
+#: Receives changes of XenStore from outside: a byte for the type of the request, and its payload.
+STORE = "store"
+#: Receives the same for programs that wait until it is done.
+STORE_REQUEST = "store request"
 
 
 class BoardModel(NamedTuple):

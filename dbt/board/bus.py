@@ -164,17 +164,6 @@ class DeviceBus:
             if not any(offset in gap for gap in window.gaps):
                 self._pages[page] = window
 
-    def take_over(self, other: DeviceBus) -> None:
-        """Replace the windows by those of another bus, as after a reset of the board."""
-        self.windows, self._pages, self._large, self._private = (
-            other.windows,
-            other._pages,
-            other._large,
-            other._private,
-        )
-        self._latest = None
-        self._holes_read_zero = other._holes_read_zero
-
     def has_device(self, gpa: Gpa, size: int) -> bool:
         """Return True if one device has all ``size`` bytes at ``gpa``."""
         return self._find(gpa, size) is not None

@@ -84,7 +84,7 @@ def build_board(wiring: BoardWiring) -> Board:
     Virtio devices are where the board has nothing, at :data:`VIRTIO`.
 
     Every interrupt is connected here, also that of a device that is made later. So two devices that claim the same
-    one are an error of every run (:class:`InterruptTaken`).
+    one are an error of every run that makes the board (:class:`InterruptTaken`).
     """
     ram, timeline, attached = wiring.ram, wiring.timeline, wiring.attached
     vic = Pl190(wiring.irq, wiring.fiq)

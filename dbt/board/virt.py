@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING
 from dbt.abi.addresses import Gpa
 from dbt.board.board import (
     PAGE,
-    POWER_KEY,
     Board,
     BoardWiring,
     Inputs,
     console_port,
     visible,
 )
-from dbt.board.boards import VIRT
+from dbt.board.boards import POWER_KEY, VIRT
 from dbt.board.bus import Deferred, DeviceBus, Window, private_window
 from dbt.devices import gic
 from dbt.devices.device import Device

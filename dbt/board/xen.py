@@ -7,7 +7,8 @@ Addresses and interrupts are those of Xen 4.17 (xen/include/public/arch-arm.h).
 from __future__ import annotations
 
 from dbt.abi.addresses import Gpa
-from dbt.board.board import STORE, STORE_REQUEST, Board, BoardWiring, Inputs
+from dbt.board.board import Board, BoardWiring, Inputs
+from dbt.board.boards import STORE, STORE_REQUEST
 from dbt.board.bus import DeviceBus, Window, hidden_window, private_window
 from dbt.board.virt import PHYSICAL_TIMER_PPI, VIRTUAL_TIMER_PPI
 from dbt.devices import gic

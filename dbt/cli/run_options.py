@@ -1,19 +1,20 @@
 """The options of ``dbt run`` as texts and flags, and the quick way to them from a plain command line."""
 
-# There is no "from __future__ import annotations" here: NamedTuple would compile each annotation at each start.
+from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 if TYPE_CHECKING:
     from argparse import Namespace
 
 
-class RunOptions(NamedTuple):
+class RunOptions:
     """The options of ``dbt run``. An option with a value is a text, or None if it was not given. One that may be given
     several times is a tuple of texts. The others are flags.
 
-    The help of the command explains them.
+    The help of the command explains them. They do not change, and have what a named tuple has for its fields by name.
+    To define a named tuple of so many fields takes two milliseconds at each start.
     """
 
     program: str | None = None
@@ -73,18 +74,45 @@ class RunOptions(NamedTuple):
     trace_counts: bool = False
     perf_map: bool = False
     json: bool = False
+    _field_defaults: ClassVar[Mapping[str, Any]] = {
+        name: default for name, default in vars().items() if not name.startswith("_")
+    }
+    _fields: ClassVar[tuple[str, ...]] = tuple(_field_defaults)
+
+    def __init__(self, **given: Any) -> None:
+        if unknown := given.keys() - self._field_defaults.keys():
+            raise TypeError(f"dbt run has no option {', '.join(sorted(unknown))}")
+        vars(self).update(given)
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError(f"options do not change: {name}")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, RunOptions) and self._asdict() == other._asdict()
+
+    def __hash__(self) -> int:
+        return hash(tuple(self._asdict().values()))
+
+    def __repr__(self) -> str:
+        return f"RunOptions({', '.join(f'{name}={value!r}' for name, value in vars(self).items())})"
+
+    def _asdict(self) -> dict[str, Any]:
+        return {**self._field_defaults, **vars(self)}
+
+    def _replace(self, **changes: Any) -> RunOptions:
+        return RunOptions(**{**vars(self), **changes})
 
     @classmethod
-    def of(cls, parsed: "Namespace") -> "RunOptions":
+    def of(cls, parsed: Namespace) -> RunOptions:
         """Return the options that argparse made of the command line."""
         return cls(**{name: getattr(parsed, name) for name in cls._fields})._with_board()
 
-    def _with_board(self) -> "RunOptions":
+    def _with_board(self) -> RunOptions:
         """Return the options with the board that --xen stands for, unless there is another one."""
         return self._replace(board="xen") if self.xen and self.board is None else self
 
     @classmethod
-    def parse(cls, words: Sequence[str]) -> "RunOptions | None":
+    def parse(cls, words: Sequence[str]) -> RunOptions | None:
         """Return the options that argparse would make of the words after ``dbt run``. Return None if it must be asked.
 
         That is so for everything that is not plain: help, errors, and a value that could be an option. Loading

@@ -15,8 +15,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import Annotated, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, TypeVar
 
 #: What a declared state is made of.
 Plain = bool | int | str | bytes | None | list["Plain"] | dict[str, "Plain"] | dict[int, "Plain"]
@@ -116,9 +115,11 @@ class KeptState:
             values[name] = value.copy()
 
 
-@dataclass(eq=False, repr=False)
 class Stateful:
-    """An object whose dataclass fields are its state, its parts and its wiring."""
+    """An object whose dataclass fields are its state, its parts and its wiring. It has none itself."""
+
+    if TYPE_CHECKING:
+        __dataclass_fields__: ClassVar[dict[str, Any]]
 
     def settle(self) -> None:
         """Account for the time that has passed, if the object does so only when somebody looks at it.
@@ -199,6 +200,8 @@ def _fields_of(kind: type[Stateful]) -> tuple[Sequence[tuple[str, str]], Sequenc
     """Return name and annotation of each field of a class that is state, and the names of those that are parts."""
     if (known := _KNOWN_FIELDS.get(kind)) is not None:
         return known
+    from dataclasses import fields  # which a guest without devices does not need
+
     state, parts = [], []
     for one in fields(kind):
         annotation = str(one.type)

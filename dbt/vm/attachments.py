@@ -14,7 +14,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from dbt.board.board import STORE_REQUEST
+from dbt.board.boards import STORE_REQUEST
 from dbt.devices.state import StateError
 from dbt.host.guest_notices import GuestNotices
 from dbt.vm.input import Arrival

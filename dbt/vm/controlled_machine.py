@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from weakref import WeakSet
 
 from dbt.abi.layout import PAGE_SIZE
-from dbt.board.board import POWER_KEY, STORE
+from dbt.board.boards import POWER_KEY, STORE
 from dbt.host.console import Console
 from dbt.vm.input import Arrival, InputSource
 from dbt.vm.loaded_machine import LoadedMachine

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import TYPE_CHECKING
 
 from dbt.abi.addresses import Gpa, Gva
 from dbt.abi.cpu import CpuState
-from dbt.board.board import Board
 from dbt.board.loader import Image
 from dbt.board.timeline import Timeline
 from dbt.engine.tier import JitMode, Tier
@@ -23,6 +23,9 @@ from dbt.vm.ownership import Ownership
 from dbt.vm.parts import Parts
 from dbt.vm.registers import Registers
 from isa.arm.state import BANKS, PSR_E, PSR_MODE, PSR_T
+
+if TYPE_CHECKING:
+    from dbt.board.board import Board
 
 
 class GuestAccess:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from dbt.abi.addresses import Gva
 from dbt.abi.cpu import CpuState
-from dbt.board.bus import DeviceBus
+from dbt.board.late_bus import LateBus
 from dbt.engine.observer import Observer
 from dbt.engine.tier import Allowance, Tier
 from dbt.host.console import Console
@@ -75,7 +75,6 @@ def build_parts(options: MachineOptions, console: Console, notice: Callable[[str
     jail = open_jail(options.files)
     cpu = CpuState(CPUS[options.cpu or options.board_model.program_cpu])
     ram = Ram(options.layout.regions)
-    bus = DeviceBus()
 
     def walk(gva: Gva, access: int) -> int:
         """Walk the guest's page tables while there is no tier, which has a faster way."""
@@ -84,6 +83,7 @@ def build_parts(options: MachineOptions, console: Console, notice: Callable[[str
         found: int = compile_routine("translate")(cpu.r, cpu.words, memory, gva, access)
         return found
 
+    bus = LateBus(lambda: peripherals.board.bus)  # which are made later
     memory = GuestMemory(ram, bus, Translation(cpu, walk, keep=False))
     virtual = VirtualMemory(memory)
     inspector = Inspector(cpu, memory, virtual)
@@ -98,7 +98,7 @@ def build_parts(options: MachineOptions, console: Console, notice: Callable[[str
         return options.make_tier(tier_parts, allowance)  # which are complete when a tier is made
 
     def wakes() -> bool:
-        hypervisor = peripherals.board.hypervisor  # which is made later
+        hypervisor = peripherals.hypervisor
         return hypervisor is not None and hypervisor.polling.wakes
 
     vcpu = Vcpu(cpu, memory, make_tier, latch, options.insn_ns, wakes)
@@ -140,16 +140,14 @@ def build_parts(options: MachineOptions, console: Console, notice: Callable[[str
     def tell_unknown(number: int, command: int) -> None:
         hypercalls.tell((number, command), f"the hypervisor does not know hypercall {number}, command {command}")
 
-    peripherals = Peripherals(
-        options.board_model, bus, vcpu, output, port, memory, options.epoch, attachments, tell_unknown
-    )
+    peripherals = Peripherals(options.board_model, vcpu, output, port, memory, options.epoch, attachments, tell_unknown)
 
     def is_alone() -> bool:
         return vcpu.timeline.next_tick is None and not peripherals.expects_input
 
     storm = ExceptionStorm(vcpu.situation, is_alone, lambda: _hash_ram(ram))
     exits = ExitHandler(
-        vcpu, inspector, semihosting, notice, storm, options.board_model.has_psci, lambda: peripherals.board.hypervisor
+        vcpu, inspector, semihosting, notice, storm, options.board_model.has_psci, lambda: peripherals.hypervisor
     )
     tier_parts = TierParts(
         cpu,

@@ -8,12 +8,8 @@ from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from dbt.abi.cpu import INPUT_DUE, PRIVATE_PERIPHERALS
-from dbt.board.board import Board, BoardWiring
 from dbt.board.boards import BoardModel
-from dbt.board.bus import DeviceBus, private_window
-from dbt.devices.shared import native_address
 from dbt.devices.state import Stateful
-from dbt.devices.wiring import CpuInput, unconnected
 from dbt.host.output_queue import OutputQueue
 from dbt.memory.guest_memory import GuestMemory
 from dbt.vm.attachments import Attachments
@@ -22,6 +18,10 @@ from dbt.vm.vcpu import Vcpu
 from isa.arm.state import PSR_F, PSR_I, Architecture
 
 if TYPE_CHECKING:
+    from dbt.board.board import Board
+    from dbt.board.bus import DeviceBus
+    from dbt.devices.virtio.attached import Attached
+    from dbt.hypervisor.xen.domain import XenDomain
     from dbt.hypervisor.xen.host import XenHost
 
 #: A tick that never comes.
@@ -29,7 +29,10 @@ _LATEST = (1 << 63) - 1
 
 
 class Peripherals:
-    """The board of a machine. Each :meth:`reset` makes another board of the ``model``, whose devices ``bus`` then has.
+    """The board of a machine. After each :meth:`reset` it is another one of the ``model``.
+
+    A board of which no device can act before the guest has accessed one is made when it is needed. To import and make
+    devices takes longer than many guests run, and many access none.
 
     ``output`` gets what the guest sends to its console. ``epoch`` is the time of day at power-on, in
     seconds since 1970. ``attachments`` make the virtio devices, whose queues are in ``memory``, or the back ends of
@@ -40,7 +43,6 @@ class Peripherals:
     def __init__(
         self,
         model: BoardModel,
-        bus: DeviceBus,
         vcpu: Vcpu,
         output: OutputQueue,
         port: InputPort,
@@ -49,10 +51,8 @@ class Peripherals:
         attachments: Attachments,
         unknown: Callable[[int, int], None],
     ) -> None:
-        self._build = model.build
-        self._is_domain = model.is_domain
+        self._model = model
         self._unknown = unknown
-        self._bus = bus
         self._vcpu = vcpu
         self._output = output
         self._port = port
@@ -60,11 +60,40 @@ class Peripherals:
         self._epoch = epoch
         self._attachments = attachments
         self._place: tuple[XenHost, int] | None = None
-        self.board = self.reset()
+        self._board: Board | None = None
+        self.reset()
 
-    def reset(self, holes_read_zero: bool = False) -> Board:
-        """Make the devices as they are at power-on. ``holes_read_zero``: see :class:`dbt.board.bus.DeviceBus`."""
-        vcpu = self._vcpu
+    def reset(self, holes_read_zero: bool = False) -> None:
+        """Have the devices as they are at power-on. ``holes_read_zero``: see :class:`dbt.board.bus.DeviceBus`."""
+        is_domain = self._model.is_domain
+        self._holes_read_zero = holes_read_zero
+        self._attached = None if is_domain else self._attachments.make(self._memory, self._output)
+        self._board = None
+        if is_domain or self._attached is not None or self._has_private:
+            self._make_board(self._attached)
+
+    @property
+    def _has_private(self) -> bool:
+        """True if the processor has private peripherals, which native code finds without an access to the bus."""
+        return bool(self._vcpu.cpu["architecture"] == Architecture.V7VE)
+
+    @property
+    def board(self) -> Board:
+        """The present board."""
+        return self._make_board(self._attached) if self._board is None else self._board
+
+    @property
+    def hypervisor(self) -> XenDomain | None:
+        """The hypervisor of a domain of Xen."""
+        return None if self._board is None else self._board.hypervisor
+
+    def _make_board(self, attached: Attached | None) -> Board:
+        """Make the board as after a reset."""
+        from dbt.board.board import BoardWiring
+        from dbt.devices.shared import native_address
+        from dbt.devices.wiring import CpuInput
+
+        vcpu, is_domain = self._vcpu, self._model.is_domain
         wiring = BoardWiring(
             self._output.uart,
             self._memory.ram.layout,
@@ -74,43 +103,44 @@ class Peripherals:
             vcpu.request_reset,
             self._epoch,
             self.receive_at_access,
-            holes_read_zero,
-            None if self._is_domain else self._attachments.make(self._memory, self._output),
+            self._holes_read_zero,
+            attached,
             self._memory,
             self._unknown,
-            self._attachments.back_ends() if self._is_domain else (),
+            self._attachments.back_ends() if is_domain else (),
             self._attachments.store_socket,
         )
-        self.board = self._build(wiring)
-        bus = self.board.bus
-        if vcpu.cpu["architecture"] == Architecture.V7VE:
-            self._connect_private(bus)
-        self._bus.take_over(bus)
-        if (domain := self.board.hypervisor) is not None:
-            vcpu.cpu.set_native("domain", native_address(domain) or 0)
+        board = self._board = self._model.build(wiring)
+        if self._has_private:
+            self._connect_private(board.bus)
+        if board.hypervisor is not None:
+            vcpu.cpu.set_native("domain", native_address(board.hypervisor) or 0)
         self._enter_host()
-        return self.board
+        return board
 
     def join_host(self, host: XenHost, number: int) -> None:
         """Let the domain be one of a host with other guests, also after resets. Raise ValueError if the board is none,
         or StateError if it is another one already.
         """
-        if self.board.hypervisor is None:
+        if self.hypervisor is None:
             raise ValueError("the board is no domain of Xen")
         self._place = host, number
         self._enter_host()
 
     def _enter_host(self) -> None:
-        if self._place is not None and self.board.hypervisor is not None:
+        if self._place is not None and self.hypervisor is not None:
             host, number = self._place
-            host.enter(self.board.hypervisor, number)
+            host.enter(self.hypervisor, number)
 
     def _connect_private(self, bus: DeviceBus) -> None:
         """Give the processor its private peripherals, also on a board that does not connect them. Let native code have
         them if it can.
         """
+        from dbt.board.bus import private_window
         from dbt.devices.generic_timer import GenericTimer
         from dbt.devices.performance_monitors import PerformanceMonitors
+        from dbt.devices.shared import native_address
+        from dbt.devices.wiring import unconnected
         from isa.arm.private import MONITORS, NUMBERS_OF_EACH
 
         vcpu = self._vcpu
@@ -128,7 +158,7 @@ class Peripherals:
     @property
     def expects_input(self) -> bool:
         """Return True if the guest has enabled interrupts for input."""
-        return self.board.console.expects_input
+        return self._board is not None and self._board.console.expects_input
 
     def receive_at_access(self) -> None:
         """Push what has arrived into the UART, for an access of the guest's to it."""
@@ -165,9 +195,9 @@ class Peripherals:
         now = self._vcpu.now()
         due = self._port.source.due(now)
         self._vcpu.cpu.native64[INPUT_DUE] = _LATEST if due is None else due
-        return due is not None and due <= now and self.board.console.expects_input
+        return due is not None and due <= now and self.expects_input
 
     def receive_expected(self) -> None:
         """Push what has arrived into the UART, between two instructions, if the guest expects input."""
-        if self.board.console.expects_input:
+        if self.expects_input:
             self._receive(access=False)

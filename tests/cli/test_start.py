@@ -41,8 +41,11 @@ HEAVY = {
 }
 #: The rooms and modules for what such a run does not do: compile, report, record and debug.
 UNUSED = (
+    "dataclasses",
     "llvmlite",
     "isa.arm.a32",
+    "dbt.board.board",
+    "dbt.board.versatile",
     "dbt.backend.compiled",
     "dbt.backend.dump",
     "dbt.backend.lower",
@@ -54,6 +57,8 @@ UNUSED = (
     "dbt.codecache.region_store",
     "dbt.codecache.quota",
     "dbt.debug",
+    "dbt.devices.device",
+    "dbt.devices.shared",
     "dbt.engine.evaluator",
     "dbt.engine.messages",
     "dbt.engine.profile",
@@ -112,7 +117,7 @@ def test_a_short_run_imports_nothing_for_what_it_does_not_do(imported: set[str])
 def test_a_short_run_imports_few_modules_of_ours(imported: set[str]) -> None:
     """The bound leaves room for a few more. Before it is raised, look whether the new ones can be imported later."""
     ours = {name for name in imported if name.partition(".")[0] in ("dbt", "isa")}
-    assert len(ours) <= 114, sorted(ours)
+    assert len(ours) <= 108, sorted(ours)
 
 
 def test_a_program_for_linux_imports_no_heavy_modules_either(cache: str) -> None:

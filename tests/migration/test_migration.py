@@ -10,7 +10,7 @@ import pytest
 
 from dbt import CaptureConsole, Machine
 from dbt.abi.addresses import Gpa
-from dbt.board.board import POWER_KEY
+from dbt.board.boards import POWER_KEY
 from dbt.host.console import Console
 from dbt.host.disk import DiskError, RawFile
 from dbt.host.drive import Drive

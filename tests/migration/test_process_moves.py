@@ -14,7 +14,7 @@ from threading import Thread
 import pytest
 
 from dbt import Machine, Net
-from dbt.board.board import POWER_KEY
+from dbt.board.boards import POWER_KEY
 from dbt.host.console import Console
 from dbt.host.disk import DiskError, RawFile
 from dbt.host.drive import Drive

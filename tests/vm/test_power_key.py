@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dbt import Machine
-from dbt.board.board import POWER_KEY
+from dbt.board.boards import POWER_KEY
 from dbt.devices.pl061 import Pl061
 from dbt.engine.tier import JitMode
 from dbt.host.console import CaptureConsole
