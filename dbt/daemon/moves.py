@@ -10,6 +10,8 @@ import os
 import time
 from collections.abc import Iterator
 from enum import Enum
+from itertools import islice
+from threading import Lock
 from typing import Final
 from uuid import UUID
 
@@ -18,6 +20,8 @@ import msgspec
 #: How long a migration is remembered that is decided, in seconds, and how many are.
 _KEPT_S: Final = 7 * 24 * 3600
 _MOST: Final = 4096
+#: How many are forgotten at most when another one is remembered, because a guest may stand still meanwhile.
+_AT_ONCE: Final = 4
 _NEW: Final = ".new"
 
 
@@ -54,20 +58,45 @@ class Moved(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Moves:
-    """The migrations that are remembered in a directory, which is made if it does not exist. Any thread may use it."""
+    """The migrations that are remembered in a directory, which is made if it does not exist. Any thread may use it.
+
+    What is decided is forgotten when it is old, or when there is too much of it. What is open is not.
+    """
 
     def __init__(self, directory: str) -> None:
         self._directory = directory
+        self._lock = Lock()
+        self._known: dict[bytes, Moved] = {}
+        self._decided: dict[bytes, float] = {}  # when each was, by the host's time of day, from the oldest on
         os.makedirs(directory, mode=0o700, exist_ok=True)
-        self._known = dict(self._read())
+        for changed, moved in self._read():
+            self._note(moved, changed)
+        self._forget(len(self._known))
 
     def put(self, moved: Moved) -> None:
-        """Remember a migration, in the place of what was known of it."""
+        """Remember a migration, in the place of what was known of it. Forget some of which nobody will ask any more."""
         path = self._path(moved.number)
-        with open(f"{path}{_NEW}", "wb") as file:
-            file.write(msgspec.msgpack.encode(moved))
-        os.replace(f"{path}{_NEW}", path)
+        with self._lock:
+            with open(f"{path}{_NEW}", "wb") as file:
+                file.write(msgspec.msgpack.encode(moved))
+            os.replace(f"{path}{_NEW}", path)
+            self._note(moved, time.time())
+            self._forget(_AT_ONCE)
+
+    def _note(self, moved: Moved, changed: float) -> None:
         self._known[moved.number] = moved
+        self._decided.pop(moved.number, None)
+        if moved.whose is not Whose.OPEN:
+            self._decided[moved.number] = changed
+
+    def _forget(self, most: int) -> None:
+        """Forget at most so many migrations of which nobody will ask any more."""
+        oldest = time.time() - _KEPT_S
+        for number, changed in list(islice(self._decided.items(), most)):
+            if changed >= oldest and len(self._decided) <= _MOST:
+                return
+            os.unlink(self._path(number))
+            del self._known[number], self._decided[number]
 
     def get(self, number: bytes) -> Moved | None:
         """Return what is known of the migration with this number."""
@@ -81,7 +110,8 @@ class Moves:
 
     def all(self) -> list[Moved]:
         """Return all migrations that are remembered, from the oldest on."""
-        return list(self._known.values())
+        with self._lock:
+            return list(self._known.values())
 
     def last_of(self, domain: UUID) -> Moved | None:
         """Return the last migration of a domain."""
@@ -90,16 +120,16 @@ class Moves:
     def _path(self, number: bytes) -> str:
         return os.path.join(self._directory, number.hex())
 
-    def _read(self) -> Iterator[tuple[bytes, Moved]]:
-        """Yield the migrations that are remembered. Forget those of which nobody will ask any more."""
-        found = sorted((entry.stat().st_mtime, entry.path) for entry in os.scandir(self._directory))
-        oldest = time.time() - _KEPT_S
-        for left, (changed, path) in zip(range(len(found), 0, -1), found, strict=True):
+    def _read(self) -> Iterator[tuple[float, Moved]]:
+        """Yield the migrations that are remembered, from the oldest on, and when each was changed. Remove files that
+        have none.
+        """
+        for changed, path in sorted((entry.stat().st_mtime, entry.path) for entry in os.scandir(self._directory)):
             moved = None if path.endswith(_NEW) else _decoded(path)
-            if moved is None or (moved.whose is not Whose.OPEN and (changed < oldest or left > _MOST)):
+            if moved is None or path != self._path(moved.number):
                 os.unlink(path)
             else:
-                yield moved.number, moved
+                yield changed, moved
 
 
 def _decoded(path: str) -> Moved | None:

@@ -7,6 +7,9 @@ import time
 from pathlib import Path
 from uuid import UUID
 
+import pytest
+
+from dbt.daemon import moves as moves_module
 from dbt.daemon.moves import Moved, Moves, Whose
 
 _DOMAIN = UUID(int=5)
@@ -42,3 +45,33 @@ def test_what_is_decided_and_old_is_forgotten(tmp_path: Path) -> None:
     (tmp_path / ("05" * 16 + ".new")).write_bytes(b"half of")
     assert Moves(str(tmp_path)).all() == [move(1), move(3, Whose.HERE)]
     assert sorted(os.listdir(tmp_path)) == ["01" * 16, "03" * 16]
+
+
+def test_a_daemon_that_lives_long_forgets_what_is_decided(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(moves_module, "_MOST", 3)
+    moves = Moves(str(tmp_path))
+    moves.put(move(1))
+    for number in range(2, 9):
+        moves.put(move(number))
+        moves.decide(bytes([number]) * 16, Whose.THERE)
+    assert [moved.number[0] for moved in moves.all()] == [1, 6, 7, 8]
+    assert sorted(os.listdir(tmp_path)) == [f"{number:02}" * 16 for number in (1, 6, 7, 8)]
+    moves.decide(bytes([1]) * 16, Whose.HERE)  # late: the others were decided before
+    assert [moved.number[0] for moved in moves.all()] == [1, 7, 8]
+    assert Moves(str(tmp_path)).get(bytes([1]) * 16) == move(1, Whose.HERE)
+
+
+def test_a_daemon_that_lives_long_forgets_what_is_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now)
+    moves = Moves(str(tmp_path))
+    for number in range(1, 21):
+        moves.put(move(number, Whose.THERE))
+    moves.put(move(21))
+    now += 8 * 24 * 3600
+    moves.put(move(22))
+    assert len(moves.all()) == 22 - 4  # a few at a time, because a guest may stand still
+    for number in range(23, 28):
+        moves.put(move(number))
+    assert [moved.number[0] for moved in moves.all()] == list(range(21, 28))
+    assert len(os.listdir(tmp_path)) == 7
