@@ -11,6 +11,7 @@ import mmap
 from array import array
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from enum import IntEnum
 
 from dbt.abi.addresses import Gva, Hva
 from dbt.abi.device_windows import WINDOW_WORDS, WINDOWS
@@ -33,6 +34,17 @@ STITCHED_CALLEES = ("goto", "goto_counted", "warm", "bypass_op", "stitched_edge"
 
 #: The kinds of private peripherals that a processor can have.
 PRIVATE_PERIPHERALS = 2
+
+
+class Charged(IntEnum):
+    """The kinds of events that native code charges to a guest whose run is metered (:mod:`dbt.vm.meter`)."""
+
+    #: A device access or a hypercall that native code answers.
+    ACCESS = 0
+    #: An exception or interrupt that it enters.
+    EXCEPTION = 1
+    #: A TLB operation.
+    TLB_FLUSH = 2
 
 
 class Slot:
@@ -102,6 +114,8 @@ def _native_layout() -> dict[str, Slot]:
         ("events_rung", 8, 1),  # events of the timeline that happened in native code
         ("tick_end", 8, 1),  # the tick at which the budget is used up
         ("slice_end", 8, 1),  # the tick at which native code leaves; between the two it looks at the timeline
+        ("charges", 8, len(Charged)),  # what each kind of event is charged in the present run, if it is metered, or 0
+        ("charged", 8, 1),  # what has been charged since the run began: see dbt.vm.meter
         ("input_due", 8, 1),  # the tick from which a device that shows input has to ask Python for it
         ("timeline", 8, 1),  # HVA of the timeline's words: see dbt.abi.timeline
         ("domain", 8, 1),  # the block of the hypervisor's domain that the machine is, or 0: see dbt.backend.hypercalls
@@ -135,6 +149,9 @@ ENTERED_BY_MACHINE = NEVER - 1
 TICK_END = NATIVE["tick_end"].offset // 8
 SLICE_END = NATIVE["slice_end"].offset // 8
 INPUT_DUE = NATIVE["input_due"].offset // 8
+#: The indices in ``native64`` of what events are charged, and of what has been charged.
+CHARGE_SLOTS = NATIVE["charges"].offset // 8
+CHARGED_SLOT = NATIVE["charged"].offset // 8
 #: The indices in ``native32`` and ``native64`` of what each run sets.
 NATIVE_EXCEPTIONS = NATIVE["native_exceptions"].offset // 4
 SEMIHOSTING_SLOT = NATIVE["semihosting_svc"].offset // 8

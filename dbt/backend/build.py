@@ -6,6 +6,7 @@ import array
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from dbt.backend.charging import charging_text
 from dbt.backend.code_pages import code_pages_text
 from dbt.backend.debug_points import debug_points_text
 from dbt.backend.decode import decode_text
@@ -52,6 +53,7 @@ def generate_code() -> GeneratedCode:
         dispatch_text(),
         decode_text(),
         code_pages_text(),
+        charging_text(),
         native_exceptions_text(),
         slowpath_text(),
         dirty_log_text(),

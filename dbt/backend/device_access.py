@@ -21,12 +21,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from dbt.abi.cpu import Charged
 from dbt.abi.device_windows import BASE, DEVICE, DEVICE_CLASS, KEY, WINDOW_WORDS, WINDOWS
 from dbt.abi.layout import PAGE_SHIFT
 from dbt.abi.timeline import ALARM_WORDS, COUNT, FIRST_ALARM, ORDER, TICK, UNSET
 from dbt.abi.timeline import DEVICE as ALARM_DEVICE
 from dbt.abi.timeline import DEVICE_CLASS as ALARM_CLASS
 from dbt.backend.builder import Builder, Value, define
+from dbt.backend.charging import charge_event
 from dbt.backend.device_methods import ANSWER, DeviceMethods, class_called, classes, now
 from dbt.backend.hypercalls import hypercalls
 from dbt.devices.registers import WordRegisters
@@ -95,6 +97,7 @@ def _find_device(f: Builder, failed: Value) -> tuple[Value, Value, Value]:
 
 def _count_access(f: Builder) -> None:
     f.store_native("device_answers", f.load_native("device_answers") + 1)
+    charge_event(f, Charged.ACCESS, 1)
     f.call("bound_slice", f.cpu, f.load_native("interrupt_lines") & ~f.load_state("psr"))
 
 
@@ -168,6 +171,7 @@ def _each_private(f: Builder, methods: DeviceMethods, method: str, call: Callabl
             served, block = _find_private(f, kind)
             with f.when(served):
                 f.store_native("device_answers", f.load_native("device_answers") + 1)
+                charge_event(f, Charged.ACCESS, 1)
                 call(methods.function(class_called(name), method), block, (f["number"] & NUMBERS_OF_EACH - 1).to("i64"))
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from dbt.abi.cpu import NATIVE
+from dbt.abi.cpu import NATIVE, Charged
 from dbt.abi.exits import ExitCode
 from dbt.abi.layout import (
     CODE_PAGE_SIZE,
@@ -51,6 +51,8 @@ EXCEPTION_EXITS = {
 }
 #: The handlers that may do what an exception demands.
 _TAKEN_BY = {InsnException.SUPERVISOR_CALL: "@supervisor_call", InsnException.HYPERVISOR_CALL: "@hypervisor_call"}
+#: The callouts that are charged as TLB operations.
+_TLB_OPERATIONS = ("tlb_flush", "tlb_flush_page")
 #: The exits of callouts that are the hypervisor's own.
 CALLOUT_EXITS = {
     "enter_thumb": ExitCode.THUMB,
@@ -78,6 +80,7 @@ class HandlerLowering(Lowering):
         self.uses_memory = False
         self._bail = ""
         self._synchronises = False
+        self._is_charged = False  # the instruction is a TLB operation
         self._budget = ""  # where the budget before this instruction is, if there is no other version
 
     # -- entry and exits -----------------------------------------------------------------------
@@ -168,8 +171,21 @@ class HandlerLowering(Lowering):
         f = self.f
         f.do(f"store i32 {f.emit(f'and i32 {target}, -4')}, ptr {self.state_pointer(R15)}")
         f.do(f"store i64 {self._left()}, ptr {self.state_pointer(NATIVE['budget'].offset)}")
+        if self._is_charged:
+            self._charge(Charged.TLB_FLUSH)
         f.do(tail_call("@resume"))
         f.do("ret void")
+
+    def _charge(self, kind: Charged) -> None:
+        """Charge the instruction, which has retired, if the run is metered: see :mod:`dbt.backend.charging`."""
+        f = self.f
+        units = f.emit(f"load i64, ptr {self.state_pointer(NATIVE['charges'].offset + 8 * kind)}")
+        charged, go = f.new_label("charged"), f.new_label("go")
+        f.do(f"br i1 {f.emit(f'icmp eq i64 {units}, 0')}, label %{go}, label %{charged}, !prof !1")
+        f.label(charged)
+        f.do(f"call void @charge(ptr %cpu, i64 {units}, i64 0)")
+        f.do(f"br label %{go}")
+        f.label(go)
 
     def end_slow(self) -> None:
         """Write the cold block to which all failing memory accesses go."""
@@ -355,6 +371,7 @@ class HandlerLowering(Lowering):
         elif callout.definition is None:
             f.do(f"call void @{name}({', '.join(['ptr %cpu', *(f'i32 {value}' for value in values)])})")
         self._synchronises |= callout.synchronises
+        self._is_charged |= name in _TLB_OPERATIONS
         return True
 
     def lower_callout_value(self, callout: Callout, args: Iterable[Uop]) -> str:

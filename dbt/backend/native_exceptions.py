@@ -5,9 +5,11 @@ What an exception does to the guest is a routine (:mod:`isa.arm.exceptions`). Th
 
 from __future__ import annotations
 
+from dbt.abi.cpu import Charged
 from dbt.abi.exits import ExitCode
 from dbt.abi.layout import PAGE_RAM
 from dbt.backend.builder import Builder, HandlerBuilder, Value, define
+from dbt.backend.charging import charge_event
 from dbt.backend.dispatch import op_address, save_state
 from isa.arm.state import PSR_F, SCTLR_M
 from isa.arm.vectors import VECTORS, ExceptionKind
@@ -31,13 +33,18 @@ def _has_handler() -> Builder:
     return f
 
 
-def _enter(f: Builder, kind: ExceptionKind, address: Value) -> None:
-    """Enter the handler of an exception that is taken at an address, and count the exception."""
+def _enter(f: Builder, kind: ExceptionKind, address: Value, retires: bool) -> None:
+    """Enter the handler of an exception that is taken at an address, and count the exception.
+
+    If the instruction does not retire, the slice must not end before another one has: its tick would not tell whether
+    the exception has been taken.
+    """
     vector = VECTORS[kind]
     mode, offset, masks = (f.value("i32", int(number)) for number in (vector.mode, vector.offset, vector.masks))
     f.call("enter_exception", f.cpu, mode, offset, address + vector.link, masks)
     number = vector.offset >> 2
     f.store_native("exceptions", f.load_native("exceptions", element=number) + 1, number)
+    charge_event(f, Charged.EXCEPTION, 0 if retires else 1)
 
 
 def _fault() -> HandlerBuilder:
@@ -59,7 +66,7 @@ def _fault() -> HandlerBuilder:
             pc = op_address(f)
             gva, _, write, status = (f.load_native("exit_args", element=n).to("i32") for n in range(4))
             f.call("report_data_abort", f.cpu, gva, status, write)
-            _enter(f, kind, pc)
+            _enter(f, kind, pc, retires=False)
             f.tail_to("resume")
     f.tail_to("leave")
     return f
@@ -74,7 +81,7 @@ def _supervisor_call() -> HandlerBuilder:
         with f.when(handled):
             save_state(f)
             f.store_native("budget", f["budget"] - 1)
-            _enter(f, kind, op_address(f))
+            _enter(f, kind, op_address(f), retires=True)
             f.tail_to("resume")
     f.tail_to("leave")
     return f
@@ -87,6 +94,7 @@ def _hypervisor_call() -> HandlerBuilder:
         save_state(f)
         with f.when(f.call("hypercall", f.cpu, f.load_native("exit_args"), result="i1")):
             f.store_native("budget", f["budget"] - 1)
+            charge_event(f, Charged.ACCESS, 0)
             f.store_pc(op_address(f) + 4)
             f.tail_to("resume")
     f.tail_to("leave")
@@ -100,6 +108,7 @@ def _interrupt() -> Builder:
     fiq, irq = (VECTORS[kind].offset >> 2 for kind in (ExceptionKind.FIQ, ExceptionKind.IRQ))
     count = f.native("exceptions").element("i64", f["takeable"].has(PSR_F).choose(fiq, irq, "i64"))
     f.store(count.load("i64") + 1, count)
+    charge_event(f, Charged.EXCEPTION, 1)  # what has been interrupted does not retire
     f.ret()
     return f
 

@@ -22,6 +22,7 @@ from dbt.abi.cpu import (
     NATIVE_EXCEPTIONS,
     NEVER,
     SEMIHOSTING_SLOT,
+    SLICE_END,
     TICK_END,
     CpuState,
 )
@@ -341,6 +342,8 @@ class ThreadedTier:
                         return self._exit(ExitCode.SUPERVISOR_CALL), self.progress
                     words[_BUDGET] -= 1
                     self._called += 1
+                    if words[SLICE_END] < words[TICK_END]:  # the call was charged
+                        self._shorten(max(words[SLICE_END] - self._now, 0))
                 case _CODES.DEVICE_READ | _CODES.DEVICE_WRITE:
                     return exits.Budget(cpu.pc), self.progress
                 case _CODES.TRAP if answers > MAX_ANSWERS and self._now != self._accessed_at:

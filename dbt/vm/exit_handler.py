@@ -123,14 +123,11 @@ class ExitHandler:
     def answer_within_slice(self) -> bool:
         """Answer the semihosting call at the PC, if that can be done at once: a :data:`dbt.engine.tier.HostCall`."""
         vcpu, r = self._vcpu, self._vcpu.cpu.r
-        meter = vcpu.meter
-        if meter is not None and meter.left(vcpu.progress) <= 0:
-            return False  # the slice ends here, and the run
         answer = self._semihosting.call_at_once(r[0], r[1])
         if answer is None:
             return False
-        if meter is not None:
-            meter.charge_semihosting()
+        if vcpu.meter is not None:
+            vcpu.meter.charge_semihosting_within(vcpu.now())
         vcpu.exit_counts["semihosting"] += 1
         vcpu.completed += 1
         r[_PC] = r[_PC] + 4 & 0xFFFFFFFF

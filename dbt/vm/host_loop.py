@@ -226,8 +226,7 @@ class HostLoop:
             if stop is not None:
                 return stop
             before, now = now, time.monotonic()
-            if retired == budget:
-                pace.learn(retired, now - before)
+            pace.learn(budget, retired, now - before)
             if now >= next_flush:
                 signals.release()
                 self._console.flush()
@@ -326,7 +325,7 @@ class HostLoop:
             self._silence().look(icount, machine.cpu_model, self._describe_place)
         if end is not None and icount >= end:
             return self._stopped(StopReason.FUEL, f"the fuel is used up after {icount} instructions")
-        if self._vcpu.meter is not None and not self._vcpu.meter.begin_stretch(icount):
+        if self._vcpu.meter is not None and not self._vcpu.meter.begin_slice(icount):
             return self._stopped(StopReason.FUEL, f"the allowance is used up after {icount} instructions")
         if deadline is not None and now >= deadline:
             return self._stopped(StopReason.TIMEOUT, f"the time limit passed after {icount} instructions")

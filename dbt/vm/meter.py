@@ -4,26 +4,24 @@ An instruction of compiled code takes less than a nanosecond, and a device acces
 times as long. So a guest of nothing but device accesses would take the host for itself if only instructions were
 counted. The charges come from a table, and not from the host's clock: the same guest is charged the same again. They
 are no part of the guest's state. docs/decisions/scheduler.md has how they were measured.
+
+Native code charges its own events (:mod:`dbt.backend.charging`) and Python the others. Whatever is charged within a
+slice makes the slice shorter, so it ends where the allowance does, however long it was to be.
 """
 
 from __future__ import annotations
 
+from array import array
 from typing import NamedTuple
 
-from dbt.abi.cpu import NATIVE, SLICE_END, CpuState
+from dbt.abi.cpu import CHARGE_SLOTS, CHARGED_SLOT, SLICE_END, Charged, CpuState
 from dbt.memory.guest_memory import GuestMemory
-from isa.arm.architecture import CALLOUT_NUMBERS
+from dbt.vm.slice_sizer import SliceSizer
 
-#: The bounds of a stretch that is executed between two looks at the charges, in instructions.
-_LEAST, _MOST = 1 << 6, 1 << 22
-_FIRST, _GROWTH = 1 << 12, 8
-#: What a stretch is to cost at most, in instructions, if it costs as the last one did.
-_TARGET = 1 << 22
-_DEVICE_ANSWERS = NATIVE["device_answers"].offset // 8
-_HYPERCALLS = NATIVE["hypercalls"].offset // 8
-_EXCEPTIONS = NATIVE["exceptions"].offset // 8
-_EXCEPTIONS_END = _EXCEPTIONS + NATIVE["exceptions"].count
-_CALLOUTS = NATIVE["callout_counts"].offset // 8
+#: The longest slice, in instructions and charges.
+_MOST = 1 << 24
+_SLOTS_END = CHARGE_SLOTS + len(Charged)
+_NOTHING = array("Q", [0] * len(Charged))
 
 
 class Charges(NamedTuple):
@@ -61,87 +59,85 @@ class Meter:
         self._cpu = cpu
         self._memory = memory
         self.charges = charges
-        self._flushes = [_CALLOUTS + CALLOUT_NUMBERS[name] for name in ("tlb_flush", "tlb_flush_page")]
+        natives = {
+            Charged.ACCESS: charges.native_access,
+            Charged.EXCEPTION: charges.exception,
+            Charged.TLB_FLUSH: charges.tlb_flush,
+        }
+        self._native = array("Q", [natives[kind] for kind in Charged])
         self._limit = 0
         self._began = 0  # the icount
-        self._by_python = 0  # charges of exits that the machine has answered
-        self._base = 0  # of the counts that do not begin with the run
-        self._charged = 0  # at the beginning of the present stretch
-        self._accesses = 0  # device accesses that Python had made then
-        self._left = 0  # likewise
-        self._stretch = _FIRST
-        self._last = 1, 1  # the instructions of the last stretch that was not cut short, and what it cost with charges
+        self._accesses = 0  # the device accesses by Python that have been charged, or were made before
+        self._charged = self._left = 0  # at the beginning of the present slice
+        self._sizer = SliceSizer(_MOST)
 
     def begin(self, icount: int, limit: int) -> None:
         """Begin to count. The guest may use ``limit``: instructions that it retires, and charges."""
+        words = self._cpu.native64
+        words[CHARGE_SLOTS:_SLOTS_END] = self._native
+        words[CHARGED_SLOT] = 0
         self._limit, self._began = limit, icount
-        self._by_python = self._charged = 0
-        self._base = self._counted()
         self._accesses = self._memory.device_accesses
+        self._sizer.begin_run()
 
-    def _counted(self) -> int:
-        """Return the charges for everything that is counted elsewhere."""
-        words, charges = self._cpu.native64, self.charges
-        return (
-            self._memory.device_accesses * charges.device_access
-            + (words[_DEVICE_ANSWERS] + words[_HYPERCALLS]) * charges.native_access
-            + sum(words[_EXCEPTIONS:_EXCEPTIONS_END]) * charges.exception
-            + sum([words[at] for at in self._flushes]) * charges.tlb_flush
-        )
+    def end(self) -> None:
+        """Charge nothing any more."""
+        self._cpu.native64[CHARGE_SLOTS:_SLOTS_END] = _NOTHING
 
     def charged(self) -> int:
         """Return what has been charged since :meth:`begin`, besides the instructions."""
-        return self._by_python + self._counted() - self._base
+        return self._cpu.native64[CHARGED_SLOT] + self._new_accesses()
+
+    def _new_accesses(self) -> int:
+        """Return what is to be charged for the device accesses that Python has made and that are not charged yet."""
+        return (self._memory.device_accesses - self._accesses) * self.charges.device_access
 
     # -- for the run loop ----------------------------------------------------------------------
 
-    def left(self, icount: int) -> int:
-        """Return how much the guest may still use. It is negative if an event was charged more than was left."""
-        return self._limit - (icount - self._began) - self.charged()
-
-    def begin_stretch(self, icount: int) -> bool:
-        """Look at the charges, between two stretches. Return False if the guest may not execute another one."""
+    def begin_slice(self, icount: int) -> bool:
+        """Look at what is left, between two slices. Return False if the guest may not execute another one."""
         self._charged = self.charged()
-        self._accesses = self._memory.device_accesses
         self._left = self._limit - (icount - self._began) - self._charged
         return self._left > 0
 
     @property
     def budget(self) -> int:
-        """The instructions to execute before the next look at the charges, if they cost as the last ones did."""
-        retired, cost = self._last
-        return min(self._stretch, max(self._left * retired // cost, 1))
+        """The instructions to execute in the next slice. What is charged meanwhile makes it shorter."""
+        return min(self._sizer.budget, self._left)
 
-    def learn(self, retired: int, seconds: float) -> None:
-        """Adapt the length of stretches to what the last one was charged. The host's time has no part in it."""
-        if retired < _LEAST:
-            return  # so few may be of any kind
-        cost = retired + self.charged() - self._charged
-        self._stretch = max(_LEAST, min(retired * _TARGET // cost, self._stretch * _GROWTH, _MOST))
-        self._last = retired, cost
+    def learn(self, budget: int, retired: int, seconds: float) -> None:
+        """Adapt the length of slices to the time that the last one took. What is charged does not depend on it."""
+        self._sizer.learn(budget, retired + self.charged() - self._charged, seconds)
 
     def charge_exit(self) -> None:
         """Charge an exit that the machine answers."""
-        self._by_python += self.charges.exit
+        self._cpu.native64[CHARGED_SLOT] += self.charges.exit
 
     def charge_wait(self) -> None:
         """Charge a WFI in which the guest begins to wait."""
-        self._by_python += self.charges.wait
+        self._cpu.native64[CHARGED_SLOT] += self.charges.wait
 
     def charge_semihosting(self) -> None:
-        """Charge a semihosting call."""
-        self._by_python += self.charges.semihosting
+        """Charge a semihosting call that has ended the slice."""
+        self._cpu.native64[CHARGED_SLOT] += self.charges.semihosting
 
-    # -- within a stretch ----------------------------------------------------------------------
+    # -- within a slice ------------------------------------------------------------------------
 
-    def allowance(self, progress: int, now: int) -> int:
-        """Return how many instructions may still retire after a device access, that of the access included.
+    def charge_semihosting_within(self, now: int) -> None:
+        """Charge a semihosting call that is answered within the slice, at a tick."""
+        self._charge_within(self.charges.semihosting, now)
 
-        ``progress`` is the exact number of instructions retired, and ``now`` the tick.
+    def allowance(self, now: int) -> int:
+        """Charge a device access that Python has made at a tick. Return how many instructions may still retire, that of
+        the access included.
         """
-        accesses = self._memory.device_accesses - self._accesses
-        known = self._charged + accesses * self.charges.device_access
-        left = max(self._limit - (progress - self._began) - known, 1)
+        units = self._new_accesses()
+        self._accesses = self._memory.device_accesses
+        return max(self._charge_within(units, now), 1)
+
+    def _charge_within(self, units: int, now: int) -> int:
+        """Charge an event, as native code does, and return how much is left of the slice."""
         words = self._cpu.native64
-        words[SLICE_END] = min(words[SLICE_END], now + left)
-        return left
+        words[CHARGED_SLOT] += units
+        words[SLICE_END] = end = max(words[SLICE_END] - units, now)
+        return end - now

@@ -196,7 +196,7 @@ class Vcpu:
         if scheduled == self._scheduled and self.meter is None:
             return None  # the slice ends at the next event, and none has been added
         self._scheduled = scheduled
-        left = self.meter.allowance(self.progress, self.now()) if self.meter is not None else None
+        left = self.meter.allowance(self.now()) if self.meter is not None else None
         next_tick = self.timeline.next_tick
         if next_tick is None or next_tick >= self.cpu.native64[TICK_END]:
             return left
@@ -215,6 +215,8 @@ class Vcpu:
 
     def end_metering(self) -> None:
         """Charge nothing any more."""
+        assert self.meter is not None
+        self.meter.end()
         self.meter = None
 
     # -- lines ---------------------------------------------------------------------------------

@@ -40,6 +40,23 @@ GUESTS = {
     irq: b irq
     """,
     "flushes": "1: mcr p15, #0, r0, c8, c7, #0\n add r0, r0, #1\n b 1b",
+    # Supervisor calls and data aborts that native code takes, and semihosting calls that it asks for within a slice.
+    "calls": "b start\nnop\nmovs pc, lr\nstart: add r0, r0, #1\n svc #1\n b start",
+    "aborts": """
+        b start ; .space 12 ; b abort ; nop ; nop
+    start: ldr r1, =0x20001
+    1:  add r0, r0, #1 ; ldm r1, {r2, r4} ; b 1b
+    abort: add r3, r3, #1 ; subs pc, lr, #4
+    """,
+    "errnos": "1: mov r0, #0x13\n svc 0x123456\n b 1b",
+    # It computes for long, and then flushes the TLB for a while.
+    "phases": """
+    1:  ldr r1, =1000000
+    2:  subs r1, r1, #1 ; bne 2b
+        ldr r1, =3000
+    3:  mcr p15, #0, r0, c8, c7, #0 ; subs r1, r1, #1 ; bne 3b
+        b 1b
+    """,
     # It waits for a timer of 10 ms, again and again, and counts in R6.
     "ticker": f"""{_VECTORS}
     undefined: b undefined

@@ -8,6 +8,7 @@ from dbt import CaptureConsole, Machine, StopReason
 from dbt.board.clock import ticks_in
 from dbt.vm.meter import CHARGES
 from dbt.vm.options import TIERS, TierName
+from dbt.vm.slice_sizer import SliceSizer
 from dbt.vm.state import state_hash
 from tests.domains.guests import boot
 
@@ -49,14 +50,63 @@ def test_events_are_charged_by_the_table(guest: str, charge: int, tier: TierName
         assert abs(events * {"uart": 2, "mmio": 1.5, "undefined": 5, "flushes": 3}[guest] - run.retired) <= 4
 
 
-@pytest.mark.parametrize("guest", ["mmio", "undefined"])
-@pytest.mark.parametrize("allowance", [1, 1000, 100_000, 1_234_567])
+EVENTS = {
+    "mmio": CHARGES.device_access,
+    "uart": CHARGES.native_access,
+    "undefined": CHARGES.exit,
+    "flushes": CHARGES.tlb_flush,
+    "phases": CHARGES.tlb_flush,
+    "calls": CHARGES.exception,
+    "aborts": CHARGES.exit,  # as some of them are left to the machine
+    "errnos": CHARGES.semihosting,
+}
+
+
+@pytest.mark.parametrize("guest", EVENTS)
+@pytest.mark.parametrize("allowance", [1, 1000, 100_000, 1_234_567, 7_654_321])
 def test_no_more_than_the_charge_of_one_event_is_used_beyond_the_allowance(guest: str, allowance: int) -> None:
     with machine(guest) as made:
+        made.run(fuel=100)  # the first access to a device is always answered by Python
         for _ in range(5):
             run = made.run_metered(allowance)
             assert run.retired <= allowance <= run.used
-            assert run.used - allowance <= max(CHARGES.exit, CHARGES.device_access)
+            assert run.used - allowance <= EVENTS[guest]
+
+
+@pytest.mark.parametrize("guest", EVENTS)
+def test_what_is_charged_does_not_depend_on_where_slices_end(guest: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    for budget in (64, 1777, 1 << 24):
+        monkeypatch.setattr(SliceSizer, "learn", lambda *_: None)
+        monkeypatch.setattr(SliceSizer, "begin_run", lambda sizer, budget=budget: setattr(sizer, "budget", budget))
+        with machine(guest) as made:
+            runs = [made.run_metered(allowance) for allowance in (1, 50_000, 777_777, 3, 300_000, 500_000)]
+            found.append(([(run.retired, run.charged) for run in runs], state_hash(made)))
+    assert found[0] == found[1] == found[2]
+
+
+def test_a_turn_is_one_slice_if_it_is_short_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    with machine("spinner") as made:
+        made.run_metered(1_000_000)
+        monkeypatch.setattr(SliceSizer, "begin_run", lambda sizer: setattr(sizer, "budget", 1 << 24))
+        slices = []
+        run = made.vcpu.run
+        monkeypatch.setattr(made.vcpu, "run", lambda budget: slices.append(budget) or run(budget))
+        assert made.run_metered(10_000_000).used == 10_000_000
+        assert slices == [10_000_000]
+
+
+def test_a_slice_does_not_end_between_an_abort_and_the_next_instruction() -> None:
+    """Its tick would be that of the instruction that aborts, and a replay would stop there before the abort."""
+    compared = 0
+    with machine("aborts") as metered, machine("aborts") as plain:
+        for allowance in (*range(1, 60), 999, 1001):
+            run = metered.run_metered(allowance)
+            plain.run(fuel=metered.icount - plain.icount)
+            if run.charged < CHARGES.exit:  # else the machine has taken the last one, which ends a slice of any kind
+                compared += 1
+                assert state_hash(metered) == state_hash(plain)
+    assert compared > 50
 
 
 def test_what_is_charged_does_not_change_what_the_guest_does() -> None:

@@ -17,7 +17,7 @@ def test_a_slice_takes_some_milliseconds(rate: float) -> None:
     for _ in range(20):
         budget = pace.budget
         taken.append(budget / rate)
-        pace.learn(budget, budget / rate)
+        pace.learn(budget, budget, budget / rate)
     assert max(taken[1:]) <= TARGET * 1.01
     assert taken[-1] >= TARGET * 0.9 or pace.budget >= 1 << 21
     assert max(taken) < 0.06
@@ -26,9 +26,9 @@ def test_a_slice_takes_some_milliseconds(rate: float) -> None:
 def test_a_guest_that_becomes_slow_is_noticed_after_one_slice() -> None:
     pace = SliceSizer()
     for _ in range(20):
-        pace.learn(pace.budget, pace.budget / 5e9)
+        pace.learn(pace.budget, pace.budget, pace.budget / 5e9)
     fast = pace.budget
-    pace.learn(fast, fast / _DEVICE_RATE)
+    pace.learn(fast, fast, fast / _DEVICE_RATE)
     assert pace.budget / _DEVICE_RATE <= TARGET < fast / _DEVICE_RATE < 0.05
-    pace.learn(pace.budget, 0)
+    pace.learn(pace.budget, pace.budget, 0)
     assert pace.budget > 0
