@@ -8,10 +8,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from math import inf
-from queue import SimpleQueue
 from threading import Condition, get_ident
 from time import monotonic
 from types import MappingProxyType
@@ -30,9 +28,11 @@ from dbt.hypervisor.limits import LimitChanges, Limits
 from dbt.hypervisor.pace import Pace, RealPace, VirtualPace
 from dbt.hypervisor.reports import Clock, DomainPeriod, LogEntry, PeriodReport
 from dbt.hypervisor.threads import ThreadCarrier
+from dbt.hypervisor.turns import Turns
 from dbt.hypervisor.waits import Waits
 from dbt.memory.closing import Closing
 from dbt.vm.identity import Identity
+from dbt.vm.signal_deferral import SignalDeferral
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -122,8 +122,8 @@ class Host(Closing):
         self._networked: set[str] = set()  # the blocked domains for which something may come from a network
         self._by_input: set[str] = set()  # domains for which something has come, and which are to wake for it
         self._precedence = Precedence.NONE  # of what is woken now
-        self._landed: SimpleQueue[tuple[Turn, Outcome]] = SimpleQueue()
-        self._over: list[tuple[Turn, Outcome]] = []  # turns that have ended and are not accounted for
+        self._turns = Turns(cores, self._execute)
+        self._signals = SignalDeferral()
         self._is_stopping = False
         self._runner: int | None = None
         self._clones = self._periods = 0
@@ -289,6 +289,8 @@ class Host(Closing):
 
         ``timeout`` is in seconds of the host's time. A domain that waits for input keeps the host waiting, unless
         ``periods`` are given: then time passes. A domain that crashes does not end the run.
+
+        The Python handlers of signals are called between turns, and while nobody has one. What they raise ends the run.
         """
         if self._runner is not None:
             raise RuntimeError("this host is running already")
@@ -296,9 +298,12 @@ class Host(Closing):
         self._pace.begin()
         last = None if periods is None else self._periods + periods
         deadline = None if timeout is None else monotonic() + timeout
-        pool = ThreadPoolExecutor(self.cores, "dbt-core") if self.cores > 1 else None
+        self._signals.begin()
+        self._turns.begin()
         try:
             while not self._is_over(last, deadline):
+                self._signals.release()  # which may raise, as for Ctrl-C: no turn is half begun or accounted for
+                self._signals.hold()
                 with self._changed:
                     turns = self._dispatch(None if last is None else last - self._periods)
                     self._in_flight.update({turn.name: turn.core for turn in turns})
@@ -308,14 +313,16 @@ class Host(Closing):
                     continue
                 self._has_heard = False
                 for turn in turns:
-                    self._launch(turn, pool)
-                self._collect(everything=self.clock is Clock.LOCKSTEP)
+                    self._turns.launch(turn)
+                self._account(self._turns.take(len(self._in_flight), everything=self.clock is Clock.LOCKSTEP))
         finally:
-            self._collect(everything=True)
-            if pool is not None:
-                pool.shutdown()
-            self._pace.end()
-            self._runner = None
+            self._signals.hold()
+            try:
+                self._account(self._turns.end(), is_end=True)
+            finally:
+                self._pace.end()
+                self._runner = None
+                self._signals.end()
 
     def _dispatch(self, periods: int | None) -> list[Turn]:
         """Return the turns that begin now: none as long as somebody holds a domain, or that would have its next turn
@@ -361,21 +368,13 @@ class Host(Closing):
 
     # -- turns ---------------------------------------------------------------------------------
 
-    def _launch(self, turn: Turn, pool: ThreadPoolExecutor | None) -> None:
-        domain = self._domains[turn.name]
-        if pool is None:
-            self._landed.put((turn, domain.execute(turn.units)))
-        else:
-            pool.submit(lambda: self._landed.put((turn, domain.execute(turn.units))))
+    def _execute(self, turn: Turn) -> Outcome:
+        return self._domains[turn.name].execute(turn.units)
 
-    def _collect(self, everything: bool) -> None:
-        """Take account of one turn that is over, or of ``everything``: in the order in which the turns ended by the
-        clocks.
+    def _account(self, over: list[tuple[Turn, Outcome]], is_end: bool = False) -> None:
+        """Take account of turns that are over, in this order. At the end of a run, those of which nothing is known are
+        over, too: the run has been broken off where they were not executed, or their outcome is lost.
         """
-        over = self._over  # it stays what it is if Ctrl-C comes here
-        while len(over) < len(self._in_flight) and (everything or not over):
-            over.append(self._landed.get())
-        over.sort(key=lambda one: (one[0].start + one[1].used, one[0].core))
         errors = []
         with self._changed:
             while over:
@@ -383,6 +382,10 @@ class Host(Closing):
                 self._land(turn, outcome)
                 if outcome.error is not None and not isinstance(outcome.error, Exception):
                     errors.append(outcome.error)
+            if is_end:
+                for core in list(self._scheduler.running):
+                    self._scheduler.finish(core, 0)
+                self._in_flight.clear()
             self._changed.notify_all()
         if errors:
             raise errors[0]
@@ -454,7 +457,9 @@ class Host(Closing):
         until = None if deadline is None else deadline - monotonic()
         seconds = min((end for end in (look, left, until) if end is not None), default=None)
         events = {} if self._has_heard else self._outside_events()
+        self._signals.release()
         self._has_heard = self._called.wait(None if seconds is None else max(seconds, 0), events)
+        self._signals.hold()
         return True
 
     def _outside_events(self) -> dict[int, int]:

@@ -7,6 +7,9 @@ slices. While the host waits for input or writes output, handlers are called at 
 
 Blocking the signals would not help, because Python calls its handlers in the main thread whichever thread gets a
 signal.
+
+A host of many machines has one, too, for what it does between their slices (:class:`dbt.hypervisor.host.Host`). While
+handlers wait for that one, those of the machines have nothing to do.
 """
 
 from __future__ import annotations
@@ -20,6 +23,9 @@ from types import FrameType
 
 Handler = Callable[[int, FrameType | None], object]
 _NUMBERS = tuple(int(number) for number in signal.valid_signals())
+
+
+_holders: list[SignalDeferral] = []  #: those whose note is the handler of signals, the innermost last
 
 
 class SignalDeferral:
@@ -39,17 +45,20 @@ class SignalDeferral:
 
     @property
     def is_waiting(self) -> bool:
-        """Return True if a handler waits to be called."""
-        return bool(self._kept)
+        """Return True if a handler waits to be called, whoever calls it."""
+        return any(holder._kept for holder in _holders)
 
     def begin(self) -> None:
         """Let handlers wait from now on. :meth:`end` must follow, even if this is interrupted."""
         self._holding = True
-        if get_ident() == main_thread().ident:
+        if get_ident() == main_thread().ident and not (_holders and _holders[-1]._holding):
+            _holders.append(self)
             self._replace()
 
     def end(self) -> None:
         """Restore the handlers of the signals, unless others have been set, and call those that waited."""
+        if self not in _holders:
+            return
         self._holding = True
         try:
             self._restore()
@@ -57,6 +66,7 @@ class SignalDeferral:
             self._restore()
             raise
         finally:
+            _holders.remove(self)
             self._holding = False
         if self._kept:
             self._call_kept()

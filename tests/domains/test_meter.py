@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dbt import CaptureConsole, Machine, StopReason
+from dbt.abi.exits import VmExit
 from dbt.board.clock import ticks_in
 from dbt.vm.meter import CHARGES
 from dbt.vm.options import TIERS, TierName
@@ -89,9 +90,14 @@ def test_a_turn_is_one_slice_if_it_is_short_enough(monkeypatch: pytest.MonkeyPat
     with machine("spinner") as made:
         made.run_metered(1_000_000)
         monkeypatch.setattr(SliceSizer, "begin_run", lambda sizer: setattr(sizer, "budget", 1 << 24))
-        slices = []
+        slices: list[int] = []
         run = made.vcpu.run
-        monkeypatch.setattr(made.vcpu, "run", lambda budget: slices.append(budget) or run(budget))
+
+        def run_slice(budget: int) -> tuple[VmExit, int]:
+            slices.append(budget)
+            return run(budget)
+
+        monkeypatch.setattr(made.vcpu, "run", run_slice)
         assert made.run_metered(10_000_000).used == 10_000_000
         assert slices == [10_000_000]
 
