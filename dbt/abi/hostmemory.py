@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import mmap
 import os
 import weakref
@@ -18,6 +19,7 @@ _MAP_NORESERVE = 0x4000
 _MAP_FIXED = 0x10
 _PROT_NONE = 0
 _MADV_REMOVE = 9
+_SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 #: The size and alignment of a large page of the host (MADV_HUGEPAGE in madvise(2)).
 LARGE_PAGE = 2 << 20
 _FAILED = ctypes.c_void_p(-1).value
@@ -144,8 +146,9 @@ class ExecutableMapping:
 
     protection = mmap.PROT_READ | mmap.PROT_EXEC
 
-    def __init__(self, handle: int, size: int) -> None:
-        self.address = _map(None, size, self.protection, mmap.MAP_SHARED, handle)
+    def __init__(self, handle: int, size: int, shared: bool = True) -> None:
+        """With ``shared``, what others write to the file is seen here."""
+        self.address = _map(None, size, self.protection, mmap.MAP_SHARED if shared else mmap.MAP_PRIVATE, handle)
         self.size = size
 
     def close(self) -> None:
@@ -166,10 +169,22 @@ class WritableMapping(ExecutableMapping):
 
 
 def executable_copy(code: bytes) -> ExecutableMapping:
-    """Code that was written into a memfd and is mapped read-execute only."""
-    handle = os.memfd_create("dbt-code")
+    """Code that was written into a memfd and is mapped read-execute only.
+
+    Forked processes share it, and none of them can change it for the others: whoever makes its mapping writable writes
+    to a copy.
+    """
+    handle = os.memfd_create("dbt-code", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         os.pwrite(handle, code, 0)
-        return ExecutableMapping(handle, len(code))
+        seal(handle)
+        return ExecutableMapping(handle, len(code), shared=False)
     finally:
         os.close(handle)
+
+
+def seal(handle: int) -> None:
+    """Let nobody change a file in memory any more, whoever has it open. It was made with MFD_ALLOW_SEALING, and nothing
+    is mapped from it so that it could be written.
+    """
+    fcntl.fcntl(handle, fcntl.F_ADD_SEALS, _SEALS)

@@ -11,7 +11,7 @@ from array import array
 from typing import Final
 
 from dbt.abi.addresses import Hva
-from dbt.abi.hostmemory import HostRange
+from dbt.abi.hostmemory import HostRange, seal
 from dbt.abi.layout import CODE_PAGE_SIZE, CODE_PAGE_STRIDE, OP_SIZE, OPS_PER_PAGE
 
 #: The size of the file in bytes. With fewer, the code pages of a large RAM would be too many mappings.
@@ -23,13 +23,14 @@ class InitialOps:
     """The file. ``decode`` and ``sentinel`` are the addresses of these handlers, which have to stay where they are."""
 
     def __init__(self, decode: Hva, sentinel: Hva) -> None:
-        self._file = os.memfd_create("dbt-initial-ops", os.MFD_CLOEXEC)
+        self._file = os.memfd_create("dbt-initial-ops", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         op = array("Q", (decode, *[0] * (OP_SIZE // _POINTER - 1)))
         page = (op * OPS_PER_PAGE + array("Q", (sentinel,))).tobytes()
         assert len(page) == CODE_PAGE_SIZE + _POINTER
         os.ftruncate(self._file, SIZE)
         for start in range(0, SIZE, CODE_PAGE_STRIDE):
             os.pwrite(self._file, page, start)
+        seal(self._file)  # who can write to it could change the code pages of all machines
 
     def map(self, memory: HostRange, offset: int, size: int) -> None:
         """Replace a part of the code pages by those of the file. Raise OSError if the host refuses."""

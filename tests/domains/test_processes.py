@@ -25,9 +25,10 @@ from dbt.abi.addresses import Gpa
 from dbt.devices.state import StateError
 from dbt.host.console import Console
 from dbt.hypervisor import Clock, Domain, DomainState, Host, LifecycleError, ProcessCarrier, VmLost
-from dbt.hypervisor.carrier import Terms
+from dbt.hypervisor.carrier import Conduct, Terms
 from dbt.hypervisor.console_ring import ConsoleRing
 from dbt.hypervisor.process import messages as say
+from dbt.hypervisor.process.attaching import machine_of
 from dbt.hypervisor.process.channel import Channel, ChannelEnded, Late
 from dbt.hypervisor.process.lease import leases, read_lease
 from dbt.hypervisor.process.leaving import LeavingProcess
@@ -365,6 +366,30 @@ def test_a_turn_that_ends_with_nonsense_is_a_failure(liar: tuple[ProcessVm, sock
     outcome = vm.execute(Terms(100, 1.0, True))
     assert outcome.reason is None
     assert "no end of one" in outcome.message
+
+
+def test_what_an_attached_machine_is_nobody_learns_from_its_guest(tmp_path: Path) -> None:
+    """A guest may have taken its process over meanwhile: it could say that it is at another hub, or have the next
+    process unpickle what it likes.
+    """
+    uuid = uuid4()
+    with (
+        killed_host(tmp_path / "run", "memory", uuid, "pause"),
+        ProcessCarrier(tmp_path / "run") as carrier,
+        Host(1, Clock.REAL, RATE, carrier=carrier) as host,
+    ):
+        known = machine_of(str(tmp_path / "run"), uuid)
+        assert known is not None
+        assert vm_of(attached(host, "memory", uuid)).arguments == known.arguments
+    assert "Booted" not in str(say.Attached.__annotations__)
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_a_process_whose_machine_nobody_knows_is_not_attached_to(liar: tuple[ProcessVm, socket.socket]) -> None:
+    vm, theirs = liar
+    theirs.sendall(framed(["Attached", str(uuid4()), None, "", b"", 0]))
+    with pytest.raises(VmLost, match="nobody knows"):
+        vm.take_over(Conduct(0, 0, None, 0, False, False), None)
 
 
 @pytest.mark.parametrize(("count", "why"), [(1, "nobody has asked for"), (100, "more files")])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import mmap
 import os
 import signal
@@ -15,6 +16,7 @@ from dbt import Machine
 from dbt.host.console import Console
 from tests.domains.guests import boot
 
+_SEAL_FUTURE_WRITE = 16
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -37,6 +39,29 @@ def _open_descriptors() -> list[str]:
         if not (is_memory or is_null or stat.S_ISSOCK(status.st_mode) or stat.S_ISFIFO(status.st_mode)):
             found.append(f"{number}: {stat.filemode(status.st_mode)}")
     return found
+
+
+def _shared_memory() -> list[int]:
+    """Return the files in memory that this process can change, or sees others change: by what is open, and by how its
+    memory is mapped, which is the file with the access of all files of /proc/PID.
+    """
+    found = set[int]()
+    for number in range(1024):
+        try:
+            status = os.fstat(number)
+            flags = fcntl.fcntl(number, fcntl.F_GETFL)
+        except OSError:
+            continue
+        if stat.S_IMODE(status.st_mode) == 0o444:
+            with open(os.dup(number), "rb") as file:
+                file.seek(0)
+                lines = [line.split() for line in file.read().decode().splitlines()]
+            found |= {int(line[4]) for line in lines if line[1].endswith("s") and "/memfd:" in line[5]}
+        elif stat.S_ISREG(status.st_mode) and not status.st_nlink and flags & os.O_ACCMODE != os.O_RDONLY:
+            seals = fcntl.fcntl(number, fcntl.F_GET_SEALS)
+            if not seals & (fcntl.F_SEAL_WRITE | _SEAL_FUTURE_WRITE) or not seals & fcntl.F_SEAL_SHRINK:
+                found.add(status.st_ino)
+    return sorted(found)
 
 
 def _make_executable() -> None:
@@ -62,6 +87,7 @@ class Attacks:
                 done.append(True)
                 for name, attempt in self.attempts().items():
                     console.write(f"{name}: {_outcome(attempt)}\n".encode())
+                console.write(f"shared: {_shared_memory()}\n".encode())
                 console.write(f"open: {_open_descriptors()}\nover\n".encode())
 
         machine.memory.bus.write = attack  # type: ignore[method-assign]

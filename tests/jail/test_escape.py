@@ -49,7 +49,25 @@ def test_nothing_outside_a_jail_is_reached(tmp_path: Path) -> None:
     own = re.fullmatch(r"open: \['\d+: (-r--r--r--)', '\d+: (-r--------)'\]", lines[-2])
     assert own, lines[-2]  # how its own memory is mapped, and which pages of it the host has
     assert lines[-1] == "over"
-    assert not [line for line in lines[:-2] if "refused" not in line]
+    assert not [line for line in lines[:-3] if "refused" not in line]
+
+
+@NEEDS_JAIL
+def test_machines_share_no_memory_that_one_of_them_can_change(tmp_path: Path) -> None:
+    """Native code and code pages are one file for all of them."""
+    with ProcessCarrier(jail="strict") as carrier, Host(1, Clock.LOCKSTEP, RATE, carrier=carrier) as host:
+        machines = [host.define(name, Attacks(os.getpid(), str(tmp_path), cache_directory())) for name in "ab"]
+        for domain in machines:
+            domain.start()
+        host.run(periods=2)
+        seen = [_shared(domain.console.output) for domain in machines]
+    assert all(seen) and not set(seen[0]) & set(seen[1])
+
+
+def _shared(output: bytes) -> list[int]:
+    """Return what a machine has said of the memory that it can change."""
+    (text,) = re.findall(rb"^shared: \[(.*)\]$", output, re.MULTILINE)
+    return [int(number) for number in text.split(b", ")]
 
 
 def test_the_attacks_are_real(tmp_path: Path) -> None:

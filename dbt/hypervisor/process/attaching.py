@@ -12,10 +12,12 @@ from contextlib import suppress
 from typing import Final, NamedTuple
 from uuid import UUID
 
+import msgspec
+
 from dbt.hypervisor.carrier import VmLost
 from dbt.hypervisor.process import messages as say
 from dbt.hypervisor.process.channel import Channel, ChannelEnded
-from dbt.hypervisor.process.lease import connect_to, leases, start_time
+from dbt.hypervisor.process.lease import connect_to, leases, read_machine, start_time
 
 _CREDENTIALS: Final = struct.Struct("3i")
 
@@ -55,6 +57,14 @@ def connect(directory: str, uuid: UUID) -> Found | None:
         os.close(pidfd)
         raise
     return Found(lease.pid, pidfd, Channel(connection, say.FromVm))
+
+
+def machine_of(directory: str, uuid: UUID) -> say.Booted | None:
+    """Return what the machine of a domain was when its guest had executed nothing, or None if there is none."""
+    try:
+        return msgspec.msgpack.decode(read_machine(directory, uuid), type=say.Booted)
+    except (OSError, msgspec.MsgspecError):
+        return None
 
 
 def end_others(directory: str, kept: Collection[UUID]) -> list[str]:

@@ -16,7 +16,7 @@ from uuid import UUID
 from dbt.hypervisor.carrier import Boot, Conduct, Found, Name, RecordingFile, VmLost
 from dbt.hypervisor.jail.measures import Strictness
 from dbt.hypervisor.process import messages as say
-from dbt.hypervisor.process.attaching import connect, end_others
+from dbt.hypervisor.process.attaching import connect, end_others, machine_of
 from dbt.hypervisor.process.channel import Channel
 from dbt.hypervisor.process.lease import check_directory, lease_path, read_lease
 from dbt.hypervisor.process.process_vm import ProcessVm, as_outcome, behaviour
@@ -227,7 +227,7 @@ class ProcessCarrier(Closing):
         if found is None:
             return None
         vm = self._watch(name, ProcessVm(self, name.uuid, found.pid, found.pidfd, found.channel, console))
-        ended, doubt = vm.take_over(conduct)
+        ended, doubt = vm.take_over(conduct, machine_of(self._directory, name.uuid))
         return Found(vm, None if ended is None else as_outcome(ended), doubt)
 
     def end_others(self, kept: Collection[UUID]) -> list[str]:

@@ -1,8 +1,9 @@
 """Leases: how a machine's process is found again by a new host after the old one has gone.
 
 The file ``UUID.lease`` says which process has the machine, and the process holds its lock (flock(2)) as long as it
-lives. So a lease whose lock is free is nobody's. The process listens at ``UUID.sock``, where a new host attaches. The
-directory belongs to one user alone.
+lives. So a lease whose lock is free is nobody's. The process listens at ``UUID.sock``, where a new host attaches, and
+``UUID.machine`` has what that host has to know of the machine. The process writes it before its guest executes
+anything, and cannot change it later, so it can be believed. The directory belongs to one user alone.
 """
 
 from __future__ import annotations
@@ -21,9 +22,10 @@ import msgspec
 
 from dbt.host.endpoint import Endpoint, Listener
 
-_SUFFIX: Final = ".lease"
-#: The most bytes of a lease.
+_SUFFIX, _SOCKET, _MACHINE = ".lease", ".sock", ".machine"
+#: The most bytes of a lease, and of what is kept of a machine.
 _MOST: Final = 1 << 14
+_MOST_OF_MACHINE: Final = 4 << 20
 
 
 class Lease(NamedTuple):
@@ -45,10 +47,21 @@ class HeldLease(NamedTuple):
     path: str
     directory: int
 
+    def keep_machine(self, description: bytes) -> None:
+        """Write down what the next host has to know of the machine. Raise OSError if the host refuses."""
+        path = _beside(self.path, _MACHINE)
+        writer = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        with open(writer, "wb") as file:
+            file.write(description)
+        os.rename(f"{path}.new", path)
+
     def release(self) -> None:
-        """Remove the lease and the socket. The process is about to end. In a jail it cannot, and its host does it."""
-        with contextlib.suppress(OSError):
-            os.unlink(self.path)
+        """Remove the lease and what belongs to it. The process is about to end. In a jail it cannot, and its host does
+        it.
+        """
+        for path in (self.path, _beside(self.path, _MACHINE)):
+            with contextlib.suppress(OSError):
+                os.unlink(path)
         self.listener.close()
         os.close(self.lock)
         os.close(self.directory)
@@ -86,7 +99,12 @@ def take_lease(directory: str, name: str, uuid: UUID) -> HeldLease:
 
 def _socket_path(directory: int, uuid: UUID) -> str:
     """Return the path of a socket in an open directory, whose own may be longer than the path of a socket can be."""
-    return f"/proc/self/fd/{directory}/{uuid}.sock"
+    return f"/proc/self/fd/{directory}/{uuid}{_SOCKET}"
+
+
+def _beside(lease: str, suffix: str) -> str:
+    """Return the path of what belongs to a lease."""
+    return lease.removesuffix(_SUFFIX) + suffix
 
 
 def lease_path(directory: str, uuid: UUID) -> str:
@@ -100,6 +118,13 @@ def connect_to(directory: str, uuid: UUID) -> socket.socket:
         return Endpoint(path=_socket_path(folder, uuid)).connect()
     finally:
         os.close(folder)
+
+
+def read_machine(directory: str, uuid: UUID) -> bytes:
+    """Return what :meth:`HeldLease.keep_machine` has written. Raise OSError if there is nothing."""
+    path = _beside(lease_path(directory, uuid), _MACHINE)
+    with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW), "rb") as file:
+        return file.read(_MOST_OF_MACHINE)
 
 
 def leases(directory: str) -> Iterator[Lease]:
@@ -121,8 +146,9 @@ def read_lease(path: str) -> Lease | None:
         return _parsed(os.pread(file, _MOST, 0))
     else:
         os.unlink(path)
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path.removesuffix(_SUFFIX) + ".sock")
+        for suffix in (_SOCKET, _MACHINE, f"{_MACHINE}.new"):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(_beside(path, suffix))
         return None
     finally:
         os.close(file)

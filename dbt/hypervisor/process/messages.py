@@ -3,7 +3,7 @@
 The host asks, and the process answers each request but :class:`Interrupt` with one message. A host believes nothing
 that a process says: types and bounds are checked when a message is decoded, and what the values mean by who uses them.
 A process believes its host. So what the host sends may be pickled, and is handed through as bytes; what a process sends
-is never unpickled by the host.
+is never unpickled by the host, nor by another process, but for what it says before its guest executes anything.
 """
 
 from __future__ import annotations
@@ -361,9 +361,9 @@ class Card(_Message):
 
 
 class Booted(_Message):
-    """The machine is made. ``arguments`` are pickled, for another process of the same domain. ``missing`` are the
-    measures of the jail that the host does not give, each with the reason. ``is_recorded``: it waits for an
-    :class:`EndRecording` at its end.
+    """The machine is made, and its guest has executed nothing, so this can be believed. ``arguments`` are pickled, for
+    another process of the same domain. ``missing`` are the measures of the jail that the host does not give, each with
+    the reason. ``is_recorded``: it waits for an :class:`EndRecording` at its end.
     """
 
     ticks_per_second: Annotated[int, Meta(ge=1_000_000, le=10_000_000_000)]
@@ -458,13 +458,13 @@ class Words(_Message):
 
 
 class Attached(_Message):
-    """What a new host has to know of a machine. ``ended`` is the last turn, if the guest cannot go on after it.
+    """What has become of a machine until a new host attaches, which knows the machine itself from another place
+    (:func:`dbt.hypervisor.process.lease.read_machine`). ``ended`` is the last turn, if the guest cannot go on after it.
 
     ``printed`` is what is kept of its console's output, and ``written`` how much there was.
     """
 
     uuid: Text
-    booted: Booted
     ended: Done | None
     doubt: Text
     printed: bytes

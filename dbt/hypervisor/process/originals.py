@@ -10,7 +10,6 @@ nothing that it could give back.
 from __future__ import annotations
 
 import ctypes
-import fcntl
 import os
 import re
 import threading
@@ -19,7 +18,7 @@ from mmap import PAGESIZE
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from dbt.abi.addresses import Hva
-from dbt.abi.hostmemory import HostRange
+from dbt.abi.hostmemory import HostRange, seal
 from dbt.memory.contents import own_pages
 
 if TYPE_CHECKING:
@@ -30,7 +29,6 @@ _MAPS: Final = "/proc/self/maps"
 #: Smaller mappings are not worth it, in bytes, and larger ones are address space that is kept free.
 _LEAST: Final = 64 << 10
 _MOST: Final = 64 << 20
-_SEALS: Final = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 _MAPPING: Final = re.compile(rb"^([0-9a-f]+)-([0-9a-f]+) rw-p ([0-9a-f]+) \S+ \d+ *(.*)$", re.MULTILINE)
 _libc: Final = ctypes.CDLL(None)
 _PIECE: Final = 1 << 16
@@ -69,7 +67,7 @@ class Originals:
                 put(None, one.address, one.size, copy.address + at, file, at, _address_of(_libc.mmap))
                 at += one.size
             copy.close()
-            fcntl.fcntl(file, fcntl.F_ADD_SEALS, _SEALS)
+            seal(file)
             self._shown = HostRange(size, reserve=True)
             self._shown.map_file(0, size, file)
             self._shown.view()[::PAGESIZE].tobytes()  # all of it is this process's too, so that nobody else's alone

@@ -107,18 +107,20 @@ class ProcessVm:
             self.close()
             raise
 
-    def take_over(self, conduct: Conduct) -> tuple[say.Done | None, str]:
-        """Become the host of a process that has none. Return the last turn of its guest, if that has ended, and why the
-        guest must not be executed, if it may be elsewhere.
+    def take_over(self, conduct: Conduct, booted: say.Booted | None) -> tuple[say.Done | None, str]:
+        """Become the host of a process that has none, and whose machine is as ``booted`` says. Return the last turn of
+        its guest, if that has ended, and why the guest must not be executed, if it may be elsewhere.
         """
         try:
             answer = self.ask(say.Attach(behaviour(conduct)), say.Attached)
+            if booted is None:
+                self.fail("nobody knows what it was when its guest had executed nothing")
             if answer.uuid != str(self._uuid):
                 self.fail(f"it has the machine of another domain, {answer.uuid}")
         except BaseException:
             self._let_go()
             raise
-        self._learn(answer.booted)
+        self._learn(booted)
         self._print(answer.printed, answer.written - len(answer.printed))
         return answer.ended, answer.doubt
 

@@ -245,18 +245,20 @@ class VmProcess:
         arguments = host_arguments(machine)(self._console)
         del arguments["console"], arguments["notice"]
         cards = [say.Card(net.end, net.mac) for net in facts.nets]
-        packed = pickle.dumps(arguments)
-        missing = self._jail(machine)
-        self._booted = say.Booted(
+        booted = say.Booted(
             facts.ticks_per_second,
             facts.hears_outside,
             facts.has_limits,
             cards,
-            packed,
-            missing,
+            pickle.dumps(arguments),
+            {},
             self._recorded is not None,
         )
-        return self._booted
+        if self._lease is not None:
+            self._lease.keep_machine(say.encode(booted))
+        booted.missing = self._jail(machine)
+        self._booted = booted
+        return booted
 
     def _jail(self, machine: Machine) -> dict[str, str]:
         """Enter the jail, for ever. Return the measures that the host does not give. The guest has executed nothing."""
@@ -400,9 +402,8 @@ class VmProcess:
 
     def attached(self) -> say.Attached:
         """Return what a new host has to know."""
-        assert self._booted is not None
         printed, self._printed = self._console.read_from(0)
-        return say.Attached(str(self.uuid), self._booted, self.ended, self.moves.doubt, printed, self._printed)
+        return say.Attached(str(self.uuid), self.ended, self.moves.doubt, printed, self._printed)
 
     def take_over(self, behaviour: say.Behaviour) -> None:
         """Hear of a new host how to go on without it."""
