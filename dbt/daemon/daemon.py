@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import logging
 import os
 import signal
@@ -69,7 +68,9 @@ class Daemon:
         self._machines = machines
         self._version = version
         self._settings = settings
-        self._lock = _lock(places.lock)
+        if (lock := places.take_lock()) is None:
+            raise AlreadyRunning(f"a daemon runs already that keeps {places.directory}")
+        self._lock = lock
         self._stopping = asyncio.Event()
 
     async def run(self, ready: Callable[[], None]) -> None:
@@ -149,16 +150,6 @@ def _start_all(domains: Domains) -> None:
                 domains.start(record.name)
             except RequestError as error:
                 _log.error("%s", error)
-
-
-def _lock(path: str) -> int:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise AlreadyRunning(f"a daemon runs already that keeps {os.path.dirname(path)}") from None
-    return descriptor
 
 
 def _passed_socket() -> socket.socket | None:

@@ -48,7 +48,10 @@ class Database:
     def rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         """Return what a query finds."""
         with self._lock:
-            return self._connection.execute(query, values).fetchall()
+            try:
+                return self._connection.execute(query, values).fetchall()
+            except sqlite3.DatabaseError as error:
+                raise self._failure(f"the database {self._path} cannot be read: {error}") from None
 
     @contextmanager
     def writing(self, durable: bool = True) -> Iterator[sqlite3.Connection]:
@@ -62,7 +65,9 @@ class Database:
                 self._connection.execute("BEGIN IMMEDIATE")
                 yield self._connection
                 self._connection.execute("COMMIT")
-            except sqlite3.OperationalError as error:
+            except sqlite3.IntegrityError:
+                raise  # what is to be written breaks a rule: that is no fault of the file
+            except sqlite3.DatabaseError as error:
                 raise self._failure(f"the database {self._path} cannot be written: {error}") from None
             finally:
                 if self._connection.in_transaction:  # SQLite itself ends one for which the disk has no room

@@ -17,11 +17,13 @@ from msgspec import Meta
 
 from dbt.daemon.errors import DefinitionError
 from dbt.hypervisor.credit import DEFAULT_WEIGHT, MAX_WEIGHT, LatencyClass
-from dbt.hypervisor.limits import LimitChanges
+from dbt.hypervisor.limits import MOST, LimitChanges
 from dbt.vm.device_limits import DiskLimits, NetLimits, Rate
 
 #: A name can be part of a path and of a web address as it is.
 NAME_PATTERN: Final = r"^[A-Za-z0-9_][A-Za-z0-9_.+-]{0,63}$"
+#: What is said of another one.
+OF_NAMES: Final = "this is to begin with a letter, a digit or _, and to have at most 64 letters, digits and _ . + -"
 _PLACE = re.compile(r"^(?P<what>.*?)(?: - at `\$(?P<place>.*)`)?$", re.DOTALL)
 
 #: What msgspec says, and what a person is told.
@@ -62,7 +64,7 @@ class MachineLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     ``net_sent`` and ``net_received`` bits of frames. The verbs memtune, blkdeviotune and domiftune change them.
     """
 
-    memory: Annotated[int, Meta(ge=1)] | None = None
+    memory: Annotated[int, Meta(ge=1, le=MOST)] | None = None
     disk_bytes: PerSecond | None = None
     disk_operations: PerSecond | None = None
     net_sent: PerSecond | None = None
@@ -136,7 +138,7 @@ def checked(data: object, kind: type[T], what: str, names: Collection[str]) -> T
 def _plain(text: str, names: Collection[str]) -> str:
     """Return a message of msgspec in words."""
     if "matching regex" in text:
-        return "this is to begin with a letter, a digit or _, and to have at most 64 letters, digits and _ . + -"
+        return OF_NAMES
     if "unknown field" in text:
         from difflib import get_close_matches
 

@@ -12,7 +12,7 @@ import json
 import logging
 from collections.abc import Callable, Mapping
 from typing import Final
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 import h11
 
@@ -140,7 +140,7 @@ class _Connection:
         head = await self._event()
         if not isinstance(head, h11.Request):
             return None
-        target = urlsplit(head.target.decode("ascii"))
+        target = _target(head)
         method, path = head.method.decode("ascii"), unquote(target.path)
         headers = {name.decode("ascii"): value.decode("latin-1") for name, value in head.headers}
         query = dict(parse_qsl(target.query, keep_blank_values=True))
@@ -280,6 +280,20 @@ class _Connection:
             if (data := self._protocol.send(event)) is not None:
                 self._writer.write(data)
         await self._writer.drain()
+
+
+def _target(head: h11.Request) -> SplitResult:
+    """Return what a request is for. Raise RemoteProtocolError if that, or where its body ends, cannot be known."""
+    names = {name for name, _ in head.headers}
+    if {
+        b"content-length",
+        b"transfer-encoding",
+    } <= names:  # RFC 9112, section 6.1: who is before us may see another end
+        raise h11.RemoteProtocolError("it has both Content-Length and Transfer-Encoding")
+    try:
+        return urlsplit(head.target.decode("ascii"))
+    except ValueError as error:
+        raise h11.RemoteProtocolError(f"its target is none: {error}") from None
 
 
 async def _cancel(task: asyncio.Future[bytes | None]) -> None:

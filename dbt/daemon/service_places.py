@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import socket
 import stat
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import ClassVar
+from time import monotonic, sleep
+from typing import ClassVar, Final
 
 from dbt.host.endpoint import LONGEST_PATH
+
+#: How long a service may take to end, and how often it is looked whether it has, in seconds.
+_ENDING_S: Final = 10.0
+_LOOK_S: Final = 0.05
 
 
 class PlacesError(OSError):
@@ -52,6 +59,33 @@ class ServicePlaces(ABC):
     @property
     def lock(self) -> str:
         return self.of("lock")
+
+    def take_lock(self) -> int | None:
+        """Return the descriptor of the lock that one service at a time has, or None if another one has it. One that has
+        it and does not listen is about to end, so this waits for it.
+        """
+        descriptor = os.open(self.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        end = monotonic() + _ENDING_S
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return descriptor
+            except BlockingIOError:
+                if monotonic() > end or self._is_listening():
+                    os.close(descriptor)
+                    return None
+            sleep(_LOOK_S)
+
+    def _is_listening(self) -> bool:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.setblocking(False)
+            try:
+                probe.connect(self.socket)
+            except BlockingIOError:  # others wait to be accepted
+                return True
+            except OSError:
+                return False
+        return True
 
     @property
     def start_lock(self) -> str:

@@ -11,6 +11,7 @@ from dbt.daemon.definition import NAME_PATTERN, Latency
 from dbt.daemon.domains import Record
 from dbt.hypervisor.host import Host
 from dbt.hypervisor.lifecycle import ALIVE
+from dbt.hypervisor.limits import MOST
 
 
 class DomainInfo(msgspec.Struct, frozen=True):
@@ -140,7 +141,7 @@ class LimitsChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rena
 class Memory(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How many bytes of its RAM a guest is to have. It gives the rest back by its balloon."""
 
-    size: int
+    size: Annotated[int, Meta(ge=0, le=MOST)]
 
 
 class File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -409,7 +409,10 @@ class Domain(MovableDomain):
         left, memory = self.instructions_left, self._limits.memory
         terms = Terms(units, host.longest_turn_s, not self._is_fresh, host.origin_ns, self._time.ahead, left, memory)
         self._is_fresh = False
-        return self.vm.execute(terms)
+        try:
+            return self.vm.execute(terms)
+        except Exception as error:  # of who carries the machine, which other domains are not to wait for
+            return Outcome.failed(f"{type(error).__name__}: {error}", self._now)
 
     def account(self, outcome: Outcome, host_ns: int) -> int | None:
         """Take account of a turn that has ended at a time of the host's, in nanoseconds, and go over to the state that

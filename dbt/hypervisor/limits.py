@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 #: Why a domain stands still that may not execute more instructions.
 NO_INSTRUCTIONS_LEFT: Final = "its limit of instructions is used up (set_limits with more instructions lets it go on)"
+#: The largest limit of instructions and of memory: another process understands no larger number.
+MOST: Final = (1 << 62) - 1
 _NO_DISK_LIMITS, _NO_NET_LIMITS = DiskLimits(), NetLimits()
 
 
@@ -83,9 +85,9 @@ class Limits(NamedTuple):
         if not isinstance(self.latency, LatencyClass):
             raise ValueError(f"the latency class of the domain {name} is {self.latency!r}, and not a LatencyClass")
         for what, most in (("instructions", self.instructions), ("memory", self.memory)):
-            if most is not None and (not _is_whole(most) or most < 1):
+            if most is not None and (not _is_whole(most) or not 1 <= most <= MOST):
                 raise ValueError(
-                    f"the limit of {what} of the domain {name} is {most!r}, and not a whole number above 0"
+                    f"the limit of {what} of the domain {name} is {most!r}, and not a whole number from 1 to {MOST}"
                 )
         if not isinstance(self.disks, DiskLimits) or not isinstance(self.nets, NetLimits):
             raise ValueError(f"the domain {name} limits disks by a DiskLimits, and network cards by a NetLimits")

@@ -37,6 +37,7 @@ def _checked(machine: dict[str, Any], **more: Any) -> Definition:
         ({"name": "a", "machine": {}, "autostrat": True}, "there is no autostrat; there is autostart"),
         ({"name": "a", "machine": {}, "uuid": "7"}, "at uuid: invalid UUID"),
         ({"name": "a", "machine": {}, "directory": "d"}, "'d' is no path that begins with /"),
+        ({"name": "a", "machine": {}, "limits": {"memory": 1 << 64}}, "at limits.memory: expected int <="),
         ([], "expected a section, got a list"),
     ],
 )

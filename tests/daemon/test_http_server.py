@@ -98,6 +98,9 @@ def test_requests_come_in_pieces_and_several_at_once(tmp_path: Path) -> None:
         (b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 70_000, 431),
         (b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 9999999\r\n\r\n" + b"z" * 5_000_000, 413),
         (b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n", 400),
+        (b"GET //[ HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+        (b"GET http://[/ HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+        (b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
     ],
 )
 def test_what_is_no_request_ends_the_connection(tmp_path: Path, text: bytes, status: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -10,6 +11,8 @@ import stat
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Timer
+from time import monotonic
 
 import pytest
 
@@ -153,6 +156,25 @@ def _is_reachable(daemon: TestDaemon) -> bool:
     return True
 
 
+def test_a_daemon_that_is_about_to_end_is_waited_for(tmp_path: Path) -> None:
+    """It does not listen any more, and still has the directory."""
+    with daemon_in(tmp_path) as daemon:
+        daemon.state.mkdir(mode=0o700)
+        with open(daemon.state / "lock", "wb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            timer = Timer(1.0, lambda: fcntl.flock(lock, fcntl.LOCK_UN))
+            timer.start()
+            assert daemon.json("list") == []
+            timer.join()
+
+
+def test_a_second_daemon_is_refused_at_once(daemon: TestDaemon) -> None:
+    daemon.ok("list")
+    began = monotonic()
+    assert "a daemon runs already" in paragraph(daemon.vm("daemon"), 125)
+    assert monotonic() - began < 9
+
+
 def test_a_database_of_another_version_is_refused(tmp_path: Path) -> None:
     import sqlite3
 
@@ -162,6 +184,30 @@ def test_a_database_of_another_version_is_refused(tmp_path: Path) -> None:
     database.execute("PRAGMA user_version = 99")
     database.close()
     assert "has version 99" in paragraph(daemon.vm("list"), 125)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("when = 1979-05-27", "wrong at when: dates"),
+        ("machine.memory = [07:32:00]", "wrong at machine.memory[0]: dates"),
+        ("share.cap = inf", "wrong at share.cap: dates, times, inf"),
+        ("share.cap = nan", "wrong at share.cap: dates, times, inf and nan"),
+    ],
+)
+def test_values_that_only_toml_has_are_named(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "x.toml").write_text(f'name = "x"\n{text}\n')
+    assert said in paragraph(TestDaemon(tmp_path).vm("define", str(tmp_path / "x.toml")), 121)
+
+
+def test_names_that_nothing_can_have_are_named(daemon: TestDaemon) -> None:
+    daemon.define("one", "sleeper")
+    for name in ("", "../one", "one/definition"):
+        assert f"nothing can have the name {name!r}" in paragraph(daemon.vm("dominfo", name), 120)
+    assert "nothing can have the name '../x'" in paragraph(daemon.vm("snapshot-delete", "one", "../x"), 120)
+    assert "there is no domain" in paragraph(daemon.vm("dominfo", os.fsdecode(b"\xff")), 120)
+    assert "no text in UTF-8" in paragraph(daemon.vm("dump", "one", os.fsdecode(b"/tmp/\xff")), 120)
+    assert "this is to begin with a letter" in paragraph(daemon.vm("clone", "one", "../x"), 120)
 
 
 def test_a_directory_that_others_can_enter_is_refused(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 from dbt import CaptureConsole, Machine
 from dbt.host.console import Console
 from dbt.hypervisor import Clock, DomainState, Host, LatencyClass
+from dbt.hypervisor.carrier import Outcome, Terms
 from dbt.vm.state import state_hash
 from tests.domains.guests import boot, ping_pong
 
@@ -52,6 +53,32 @@ def test_an_error_of_the_host_in_one_domain_reaches_no_other(cores: int) -> None
         assert host.domains["broken"].state is DomainState.CRASHED
         assert host.domains["broken"].reason == "Broken: no more"
         assert host.reports[-1].domains["sound"].instructions == RATE // 10
+
+
+@pytest.mark.parametrize("cores", [1, 2])
+def test_a_turn_that_cannot_be_carried_out_is_a_crash_of_one_domain(
+    cores: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever goes wrong between host and machine, nobody waits for the end of that turn."""
+    with Host(cores, Clock.LOCKSTEP, RATE) as host:
+        broken, sound = host.define("broken", boot("memory")), host.define("sound", boot("memory"))
+        broken.start()
+        sound.start()
+
+        def execute(terms: Terms) -> Outcome:
+            raise OverflowError("a number that no message has")
+
+        monkeypatch.setattr(broken.vm, "execute", execute)
+        host.run(periods=2, timeout=60)
+        assert broken.state is DomainState.CRASHED
+        assert broken.reason == "OverflowError: a number that no message has"
+        assert sound.usage.instructions > 0
+
+
+@pytest.mark.parametrize("limit", ["instructions", "memory"])
+def test_limits_that_no_other_process_understands_are_refused(limit: str) -> None:
+    with Host(1) as host, pytest.raises(ValueError, match=f"limit of {limit} of the domain a is 18446744073709551616"):
+        host.define("a", boot("memory"), **{limit: 1 << 64})  # type: ignore[arg-type]
 
 
 def test_ctrl_c_is_the_callers_and_no_crash() -> None:

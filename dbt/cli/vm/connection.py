@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from typing import Any
 from urllib.parse import quote
 
@@ -19,6 +21,12 @@ def connect(starts: bool = True) -> Client:
 def ask(method: str, path: str, body: object = None, starts: bool = True) -> Any:
     """Return the daemon's answer to one request. Raise CommandError for an error."""
     try:
+        json.dumps(body, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise CommandError(
+            f"{error.object.strip()!a} is no text in UTF-8, which the daemon needs.", Status.USAGE
+        ) from None
+    try:
         with connect(starts) as client:
             return client.ask(method, path, body)
     except RequestFailed as error:
@@ -28,8 +36,11 @@ def ask(method: str, path: str, body: object = None, starts: bool = True) -> Any
 
 
 def of_domain(name: str, *more: str) -> str:
-    """Return the path of a domain, or of something of it."""
-    return "/".join(("/v1/domains", quote(name, safe=""), *more))
+    """Return the path of a domain, or of something of it. Raise CommandError for what nothing can be called."""
+    for part in (name, *more):
+        if not part or "/" in part:
+            raise CommandError(f"nothing can have the name {part!r}: `dbt vm list --all` shows domains.", Status.USAGE)
+    return "/".join(("/v1/domains", *(quote(os.fsencode(part), safe="") for part in (name, *more))))
 
 
 def as_command_error(error: RequestFailed) -> CommandError:

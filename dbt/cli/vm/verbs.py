@@ -6,7 +6,9 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Sequence
+from math import isfinite
 from typing import Any
+from uuid import UUID
 
 from dbt.cli.status import CommandError, Status
 from dbt.cli.values import parse_choice
@@ -112,8 +114,23 @@ def _read(path: str) -> dict[str, Any]:
         raise CommandError(f"{path}: the definition cannot be read: {error.strerror}.", Status.BAD_INPUT) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise CommandError(f"{path}: this is no TOML file: {error}.", Status.BAD_INPUT) from None
+    if place := _misfit(found):
+        text = f"{path}: the definition is wrong at {place}: dates, times, inf and nan are no values of a definition."
+        raise CommandError(text, Status.BAD_INPUT)
     directory = os.getcwd() if path == "-" else os.path.dirname(os.path.abspath(path))
     return {"directory": directory, **found}
+
+
+def _misfit(value: object, place: str = "") -> str:
+    """Return where in a file there is a value that TOML has and JSON does not, or an empty text."""
+    if isinstance(value, dict):
+        inside = ((f"{place}.{key}" if place else key, one) for key, one in value.items())
+    elif isinstance(value, list):
+        inside = ((f"{place}[{number}]", one) for number, one in enumerate(value))
+    else:
+        is_plain = isinstance(value, str | int) or (isinstance(value, float) and isfinite(value))
+        return "" if is_plain else place
+    return next((found for at, one in inside if (found := _misfit(one, at))), "")
 
 
 def act(names: Sequence[str], verb: str, done: str, as_json: bool, body: object = None) -> int:
@@ -132,6 +149,14 @@ def undefine(names: Sequence[str], as_json: bool) -> int:
     return show(list(names), True) if as_json else Status.DONE
 
 
+def _is_uuid(text: str) -> bool:
+    try:
+        UUID(text)
+    except ValueError:
+        return False
+    return True
+
+
 def page(as_json: bool) -> int:
     answer = ask("POST", "/v1/page")
     return show(answer, as_json, answer["url"])
@@ -139,6 +164,8 @@ def page(as_json: bool) -> int:
 
 def watch(name: str | None, once: bool, as_json: bool) -> int:
     """Print events as they happen, of one domain or of all; with ``once`` only the first."""
+    if name is not None and _is_uuid(name):
+        name = ask("GET", of_domain(name))["name"]
     try:
         with connect() as client:
             for kind, event in client.listen("/v1/events"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
 import signal
 import socket
@@ -41,7 +40,8 @@ async def serve(
     Raise AlreadyRunning, EngineError, ImageError, NetworkFailure or OSError if that is not possible.
     """
     places.prepare()
-    lock = _lock(places.lock)
+    if (lock := places.take_lock()) is None:
+        raise AlreadyRunning(f"an engine runs already that keeps {places.directory}")
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
@@ -84,16 +84,6 @@ def _guarded(server: HttpServer) -> Callable[[asyncio.StreamReader, asyncio.Stre
             writer.close()
 
     return serve_one
-
-
-def _lock(path: str) -> int:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise AlreadyRunning(f"an engine runs already that keeps {os.path.dirname(path)}") from None
-    return descriptor
 
 
 def _user_of(connection: socket.socket) -> int:
