@@ -9,7 +9,7 @@ import msgspec
 
 from dbt.daemon.database import Database
 from dbt.daemon.definition import Definition, plain, read_definition
-from dbt.daemon.errors import HostFailed
+from dbt.daemon.errors import DefinitionError, HostFailed
 from dbt.daemon.places import Places
 
 _VERSION: Final = 1
@@ -60,6 +60,7 @@ class Store:
     """
 
     def __init__(self, path: str) -> None:
+        self._path = path
         self._database = Database(path, _TABLES, _VERSION, HostFailed, Places.variable)
 
     def close(self) -> None:
@@ -69,9 +70,18 @@ class Store:
         """Return all domains, in the order in which they were defined."""
         rows = self._database.rows("SELECT definition, persistent, managed_save, paused FROM domains ORDER BY rowid")
         return [
-            StoredDomain(read_definition(msgspec.json.decode(text)), bool(persistent), saved, bool(paused))
+            StoredDomain(self._definition(text), bool(persistent), saved, bool(paused))
             for text, persistent, saved, paused in rows
         ]
+
+    def _definition(self, text: str) -> Definition:
+        try:
+            return read_definition(msgspec.json.decode(text))
+        except (msgspec.DecodeError, DefinitionError) as error:
+            raise HostFailed(
+                f"the database {self._path} has a domain with a definition that is none: {error}. Move it away to "
+                "begin anew"
+            ) from None
 
     def put(self, definition: Definition, persistent: bool) -> None:
         """Keep the definition of a domain with that UUID, in the place of an older one."""

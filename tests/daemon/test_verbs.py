@@ -210,6 +210,25 @@ def test_names_that_nothing_can_have_are_named(daemon: TestDaemon) -> None:
     assert "this is to begin with a letter" in paragraph(daemon.vm("clone", "one", "../x"), 120)
 
 
+def test_a_damaged_database_is_named(tmp_path: Path) -> None:
+    import sqlite3
+
+    with daemon_in(tmp_path) as daemon:
+        daemon.define("one", "sleeper")
+        daemon.ok("daemon", "--stop")
+        wait_until(lambda: not _is_reachable(daemon), "the end of the daemon")
+        path = daemon.state / "vm.sqlite"
+        sound = path.read_bytes()
+        database = sqlite3.connect(path)
+        with database:
+            database.execute("UPDATE domains SET definition = '{'")
+        database.close()
+        assert f"the database {path} has a domain" in paragraph(daemon.vm("list"), 125)
+        path.write_bytes(b"damaged" + sound[7:])
+        assert f"the database {path} cannot be used" in paragraph(daemon.vm("list"), 125)
+        path.write_bytes(sound)
+
+
 def test_a_directory_that_others_can_enter_is_refused(tmp_path: Path) -> None:
     daemon = TestDaemon(tmp_path)
     daemon.state.mkdir(mode=0o755)

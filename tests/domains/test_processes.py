@@ -288,6 +288,17 @@ def test_a_stale_lease_is_removed(tmp_path: Path) -> None:
     assert not path.exists()
 
 
+def test_what_is_no_lease_keeps_nobody_from_its_machine(tmp_path: Path) -> None:
+    uuid, directory = uuid4(), tmp_path / "run"
+    with killed_host(directory, "memory", uuid, "pause"):
+        (directory / "0.lease").symlink_to("/etc/passwd")
+        (directory / "1.lease").mkdir()
+        os.mkfifo(directory / "2.lease")
+        assert [lease.uuid for lease in leases(str(directory))] == [uuid]
+        with ProcessCarrier(directory) as carrier, Host(1, Clock.REAL, RATE, carrier=carrier) as host:
+            assert attached(host, "memory", uuid).state is DomainState.RUNNING
+
+
 def test_a_directory_that_others_can_use_is_refused(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
     with pytest.raises(PermissionError, match="chmod 700"):

@@ -17,7 +17,7 @@ import msgspec
 from dbt.hypervisor.carrier import VmLost
 from dbt.hypervisor.process import messages as say
 from dbt.hypervisor.process.channel import Channel, ChannelEnded
-from dbt.hypervisor.process.lease import connect_to, leases, read_machine, start_time
+from dbt.hypervisor.process.lease import connect_to, lease_path, leases, read_lease, read_machine, start_time
 
 _CREDENTIALS: Final = struct.Struct("3i")
 
@@ -39,8 +39,8 @@ def connect(directory: str, uuid: UUID) -> Found | None:
 
     Raise VmLost if who answers is not the process that the lease names.
     """
-    lease = next((lease for lease in leases(directory) if lease.uuid == uuid), None)
-    if lease is None:
+    lease = read_lease(lease_path(directory, uuid))
+    if lease is None or lease.uuid != uuid:
         return None
     pidfd = os.pidfd_open(lease.pid)  # the process that has this number now, which is looked at next
     try:

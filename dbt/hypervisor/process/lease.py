@@ -130,14 +130,15 @@ def read_machine(directory: str, uuid: UUID) -> bytes:
 def leases(directory: str) -> Iterator[Lease]:
     """Yield the leases whose processes live. Those of others are removed."""
     for path in sorted(Path(directory).glob(f"*{_SUFFIX}")):
-        if (lease := read_lease(str(path))) is not None:
-            yield lease
+        with contextlib.suppress(OSError):  # of what is no lease, which the others are not to suffer from
+            if (lease := read_lease(str(path))) is not None:
+                yield lease
 
 
 def read_lease(path: str) -> Lease | None:
     """Return a lease, or None if there is none, or if its process has ended. It is removed then."""
     try:
-        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
         return None
     try:
