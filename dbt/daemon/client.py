@@ -20,23 +20,29 @@ class RequestFailed(Exception):
 
 
 class Client:
-    """One connection to the service at the unix socket ``path``, for one request. Raise OSError if there is none.
+    """One connection to a service, for one request: a ``connection`` that there is, or a new one to the unix socket at
+    a path. Raise OSError if there is none.
 
     ``noun`` is what texts call the service, ``api`` what stands before each path, and ``error_key`` where in an answer
     the text of an error is.
     """
 
-    def __init__(self, path: str, noun: str = "daemon", api: str = "", error_key: str = "error") -> None:
+    def __init__(
+        self, connection: str | socket.socket, noun: str = "daemon", api: str = "", error_key: str = "error"
+    ) -> None:
         self._noun = noun
         self._api = api
         self._error_key = error_key
+        self._buffer = b""
+        if isinstance(connection, socket.socket):
+            self.socket = connection
+            return
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            self.socket.connect(path)
+            self.socket.connect(connection)
         except OSError:
             self.socket.close()
             raise
-        self._buffer = b""
 
     def __enter__(self) -> Client:
         return self

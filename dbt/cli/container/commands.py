@@ -42,6 +42,8 @@ def _add_serve(parser: Parser) -> None:
     options.text("PATH", help_, "--socket")
     help_ = "a registry that may speak HTTP, or have any certificate: a host with its port, or a network as 10.1.0.0/16"
     parser.add_argument("--insecure-registry", metavar="HOST", action="append", default=[], help=help_)
+    options.text("PLACE", "also take containers of other hosts there: tcp:HOST:PORT", "--migration")
+    options.text("DIR", "the directory with the certificates for that", "--tls-creds")
     parser.add_argument("--on-demand", action="store_true", help=argparse.SUPPRESS)
     parser.set_defaults(command=_serve)
 
@@ -156,13 +158,15 @@ def _add_replay(parser: Parser) -> None:
 
 
 def _add_migrate(parser: Parser) -> None:
-    parser.usage = "dbt container migrate CONTAINER DESTINATION"
+    parser.usage = "dbt container migrate [--tls-creds DIR] CONTAINER DESTINATION"
     parser.description = (
-        "Move a container that runs to another engine of this host, while it runs: its\n"
-        "machine, its files, its log, its name and its id. If that fails, it stays."
+        "Move a container that runs to another engine, while it runs: its machine, its\n"
+        "files, its log, its name and its id. If that fails, it stays."
     )
+    Options(parser).text("DIR", "the directory with the certificates for TCP", "--tls-creds")
     _add_container(parser)
-    parser.add_argument("destination", metavar="DESTINATION", help="the other engine's socket: unix:///PATH, or PATH")
+    help_ = "the other engine: unix:///PATH or PATH, its socket on this host; or tcp://HOST:PORT, its --migration"
+    parser.add_argument("destination", metavar="DESTINATION", help=help_)
     parser.set_defaults(command=lambda parsed: _verbs().migrate(parsed))
 
 
@@ -196,4 +200,6 @@ def _verbs() -> ModuleType:
 def _serve(parsed: argparse.Namespace) -> int:
     from dbt.cli.container.serve import serve_engine
 
-    return serve_engine(parsed.socket, parsed.on_demand, parsed.insecure_registry)
+    return serve_engine(
+        *(parsed.socket, parsed.on_demand, parsed.insecure_registry, parsed.migration, parsed.tls_creds)
+    )

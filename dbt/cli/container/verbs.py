@@ -198,9 +198,12 @@ def resume(parsed: argparse.Namespace) -> int:
 
 def migrate(parsed: argparse.Namespace) -> int:
     """Move a container to another engine, and print its id."""
-    destination = os.path.abspath(parsed.destination.removeprefix("unix://"))
+    destination = parsed.destination
+    if not destination.startswith("tcp:"):
+        destination = os.path.abspath(destination.removeprefix("unix:"))
+    credentials = os.path.abspath(parsed.tls_creds) if parsed.tls_creds else ""
     id = ask("GET", f"/containers/{quote(parsed.container, safe='')}/json")["Id"]
-    ask("POST", f"/dbt/containers/{id}/migrate", destination=destination)
+    ask("POST", f"/dbt/containers/{id}/migrate", destination=destination, tlscreds=credentials)
     print(id)
     return Status.DONE
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Final
 
 from dbt.daemon.client import Client
@@ -10,7 +11,9 @@ _API: Final = "/v1.47"
 
 
 class EngineClient(Client):
-    """One connection to the engine at the unix socket ``path``, for one request. Raise OSError if there is none."""
+    """One connection to an engine, for one request: one that there is, or a new one to the unix socket at a path. Raise
+    OSError if there is none.
+    """
 
-    def __init__(self, path: str) -> None:
-        super().__init__(path, "engine", _API, "message")
+    def __init__(self, connection: str | socket.socket) -> None:
+        super().__init__(connection, "engine", _API, "message")

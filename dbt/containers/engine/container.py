@@ -12,6 +12,7 @@ from typing import Final
 from dbt.containers.engine.errors import BadParameter, Conflict, EngineError, NotModified
 from dbt.containers.engine.health import HealthChecks
 from dbt.containers.engine.parts import Parts
+from dbt.containers.engine.peers import Peer
 from dbt.containers.engine.recorded import recording_plan
 from dbt.containers.engine.records import Record, RecordsError
 from dbt.containers.engine.restarting import Restarts
@@ -27,7 +28,7 @@ from dbt.containers.runtime.container_vm import ContainerVm
 from dbt.containers.runtime.session import Session
 from dbt.containers.runtime.spec import Ended, RuntimeFailure, VmEnded, VmMoved
 from dbt.host.net_option import Forward
-from dbt.hypervisor.migration import Place
+from dbt.hypervisor.migration import Place, Settings
 
 _DEFAULT_STOP_S: Final = 10
 #: How long a program may take to end after SIGKILL, in seconds. Then its VM is ended.
@@ -72,7 +73,7 @@ class Container(StoredContainer):
             state = self.record.state
             if state.paused:
                 raise Conflict("cannot start a paused container, try unpause instead")
-            if state.going_to and not self.is_moving:
+            if (state.going_to or state.coming_from) and not self.is_moving:
                 raise Conflict(self.doubt)
             if state.running and not state.restarting:
                 raise NotModified("container is already running")
@@ -143,16 +144,16 @@ class Container(StoredContainer):
         self.tell("migrate")
         self._health.begin()
 
-    async def depart(self, place: Place, destination: str) -> PortState:
-        """Move its VM to another engine, after which this container can only be removed. Raise RuntimeFailure if it
-        stays.
+    async def depart(self, place: Place, peer: Peer, settings: Settings) -> PortState:
+        """Move its VM to another engine, which waits for it at a place. After that, this container can only be removed.
+        Raise RuntimeFailure if it stays.
         """
         vm, state = self.vm, self.record.state
         assert vm is not None and self._living is not None
-        state.going_to = destination
+        state.going_to, state.going_by = peer.text, peer.place.credentials
         self.save()
         try:
-            port = await vm.leave(place)
+            port = await vm.leave(place, settings)
         except BaseException:
             if not vm.is_undecided:
                 state.going_to = ""
@@ -196,23 +197,40 @@ class Container(StoredContainer):
         self._save_or_log()
 
     async def decide(self) -> None:
-        """Have its VM here and nowhere else, although it was on its way to another engine. Raise Conflict if nobody
-        doubts that, or if it cannot go on.
+        """Have its VM here and nowhere else, although it was on its way to another engine, or here. Raise Conflict if
+        nobody doubts that, or if it cannot go on.
         """
         state = self.record.state
-        if not state.going_to or self.is_moving:
+        if not (state.going_to or state.coming_from) or self.is_moving:
             raise Conflict(f"nobody doubts where the container {self.id} is")
-        if self.vm is not None and self.vm.is_undecided:
-            try:
+        try:
+            if self.vm is not None and self.vm.is_undecided:
                 await self._parts.runtime.decide(self.vm, self.networks.place)
-            except RuntimeFailure as failure:
-                raise Conflict(f"the container cannot go on here: {failure}") from None
-        state.going_to = state.error = ""
+                if state.coming_from:
+                    await self._settle_here(self.vm)
+        except RuntimeFailure as failure:
+            raise Conflict(f"the container cannot go on here: {failure}") from None
+        state.going_to = state.coming_from = state.error = ""
         self.save()
+        if self.vm is None and state.running:
+            await self._has_ended(Ended(_LOST, False, "its machine is at no engine any more"))
+
+    async def _settle_here(self, vm: ContainerVm) -> None:
+        """Have the networks of this engine, with a VM that has come from another one when this one was killed."""
+        state, place = self.record.state, self.networks.place
+        assert place is not None
+        try:
+            self.networks.publish()
+        except NetworkFailure as failure:  # what runs goes on without them
+            _log.error("the container %s has come without its ports: %s", self.id[:12], failure)
+        state.ports = [(one.protocol, one.address, one.port, one.guest_port) for one in place.ports]
+        await self._parts.runtime.settle(vm, {})
+        self.tell("migrate")
 
     async def give_up(self) -> None:
-        """End its VM, which is undecided."""
-        assert self.vm is not None
+        """End its VM, which is undecided, if that is here."""
+        if self.vm is None:
+            return
         over = self.exits.add()
         await self.vm.destroy()
         await over

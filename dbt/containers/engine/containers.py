@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterator
 from dbt.containers.engine.config import CreateBody, words
 from dbt.containers.engine.container import Container
 from dbt.containers.engine.creation import check_config, complete_host, merge_config
+from dbt.containers.engine.departure import Departure
 from dbt.containers.engine.errors import BadParameter, Conflict, EngineError, NotFound, NotModified
 from dbt.containers.engine.filters import Filters
 from dbt.containers.engine.mounts import MountMaker
-from dbt.containers.engine.moving import Departure, is_there
 from dbt.containers.engine.names import checked_name, is_id, some_id, some_name
 from dbt.containers.engine.parts import Parts
+from dbt.containers.engine.peers import Peer, Standing
 from dbt.containers.engine.recorded import wanted_recording
 from dbt.containers.engine.records import Definition, MountPoint, Record, State
 from dbt.containers.engine.specs import DISK, limits_of
@@ -88,10 +89,11 @@ class Containers:
         if container.vm is not None and not container.is_undecided:
             state.going_to = state.coming_from = ""
             container.save()
+        elif state.coming_from and container.is_undecided:
+            container.record.state.error = container.doubt
+            container.save()
         elif state.coming_from:
             container.is_being_removed = True
-            if container.is_undecided:
-                await container.give_up()
             await self._remove(container, with_volumes=False)
             return True
         elif state.going_to:
@@ -112,10 +114,17 @@ class Containers:
         Raise EngineError if there is no telling.
         """
         state = container.record.state
-        there = await asyncio.to_thread(is_there, container.id, state.going_to)
+        peer = Peer.parse(state.going_to, state.going_by)
+        standing = await asyncio.to_thread(peer.standing, container.id, state.going_engine)
+        if standing is Standing.COMING:
+            raise EngineError(f"the engine at {peer.text} does not know yet whether it comes")
+        if standing is Standing.UNDECIDED:  # there, it is waited for what is said here
+            is_there = container.vm is None
+            await asyncio.to_thread(peer.decide, container.id, is_there)
+            standing = Standing.HERE if is_there else Standing.UNKNOWN
         if not state.going_to or container.is_being_removed:  # a user has been quicker
             return container.is_being_removed
-        if there:
+        if standing is Standing.HERE:
             await self._drop(container)
             return True
         await container.decide()
@@ -260,9 +269,9 @@ class Containers:
         container.tell("create")
         return container
 
-    async def expect(self, record: Record, image: Image, link: Callable[[str], None]) -> Container:
-        """Make a container ready that is to come from another engine. ``link`` gives its disk a name here. Nobody finds
-        it before :meth:`take`. Raise Conflict, StoreError or OSError.
+    async def expect(self, record: Record, image: Image, make_disk: Callable[[str], None]) -> Container:
+        """Make a container ready that is to come from another engine. ``make_disk`` makes its disk at a path, unless
+        that comes with the machine. Nobody finds it before :meth:`take`. Raise Conflict, StoreError or OSError.
         """
         made = record.definition
         self._check_free(record.name)
@@ -271,7 +280,7 @@ class Containers:
         folder = self._parts.places.container(made.id)
         self._names[record.name] = made.id
         try:
-            await asyncio.to_thread(_link_folder, folder, image, link)
+            await asyncio.to_thread(_fill_folder, folder, image, make_disk)
             await asyncio.to_thread(self._parts.store.hold, made.id, image.layers)
             self._parts.records.add(record)
         except BaseException:
@@ -291,19 +300,22 @@ class Containers:
         self._names.pop(container.name, None)
         await asyncio.to_thread(self._forget, container.id, container.folder)
 
-    async def move(self, container: Container, destination: str) -> None:
+    async def move(self, container: Container, peer: Peer) -> None:
         """Let another engine have a container that runs. Raise EngineError if it stays."""
         if container.is_moving:
             raise Conflict(f"the container {container.id} is being moved already")
         container.is_moving = True
         try:
-            await Departure(self._parts, container, destination).run()
+            has_arrived = await Departure(self._parts, container, peer).run()
         except EngineError as error:
             if container.is_undecided:
                 self._leave_open(container, str(error))
             raise
         finally:
             container.is_moving = False
+        if not has_arrived:
+            self._leave_open(container, "that has its machine, and has not said that it goes on with it")
+            raise Conflict(container.doubt)
         await self._drop(container)
 
     async def _drop(self, container: Container) -> None:
@@ -427,10 +439,10 @@ def _fill_volumes(definition: Definition, image: Image) -> None:
 
 
 def _make_folder(folder: str, image: Image) -> None:
-    _link_folder(folder, image, make_disk)
+    _fill_folder(folder, image, make_disk)
 
 
-def _link_folder(folder: str, image: Image, make: Callable[[str], None]) -> None:
+def _fill_folder(folder: str, image: Image, make: Callable[[str], None]) -> None:
     """Make the directory of a container, with a disk that is made as ``make`` says."""
     os.mkdir(folder, 0o700)
     with open(os.path.join(folder, _IMAGE), "wb") as file:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from dbt.containers.engine.arrivals import Arrivals
 from dbt.containers.engine.containers import Containers
 from dbt.containers.engine.events import Events
 from dbt.containers.engine.parts import Parts
@@ -31,6 +32,7 @@ class Engine(Parts):
     """Everything that a route may ask for. It belongs to one event loop. ``version`` is that of dbt."""
 
     containers: Containers
+    arrivals: Arrivals
     version: str
     started_ns: int
     id: str
@@ -58,7 +60,14 @@ class Engine(Parts):
         )
         containers = Containers(parts)
         await containers.open()
-        return cls(**vars(parts), containers=containers, version=version, started_ns=time.time_ns(), id=_id_of(places))
+        return cls(
+            **vars(parts),
+            containers=containers,
+            arrivals=Arrivals(parts, containers),
+            version=version,
+            started_ns=time.time_ns(),
+            id=_id_of(places),
+        )
 
     async def warm_up(self) -> None:
         """Do what the first container would wait for."""

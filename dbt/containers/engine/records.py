@@ -85,8 +85,8 @@ class State(msgspec.Struct):
     ``running`` is also True while it is paused, and while it waits to be started again (``restarting``). ``starting``:
     there may be a VM that nobody has heard of. ``stopped_by_user``: its restart policy does not apply. ``ports`` are
     those of the host that are published: protocol, address, port, port of the container. ``coming_from`` is the
-    directory that a container had under the engine that moves it here, and ``going_to`` the socket of the engine that
-    it is being moved to.
+    directory that a container had under the engine that moves it here. ``going_to`` is where the engine is that it is
+    being moved to, ``going_by`` the directory with the certificates for that, and ``going_engine`` that engine's id.
     """
 
     running: bool = False
@@ -106,6 +106,8 @@ class State(msgspec.Struct):
     ports: list[tuple[str, str, int, int]] = []
     coming_from: str = ""
     going_to: str = ""
+    going_by: str = ""
+    going_engine: str = ""
 
     @property
     def status(self) -> str:

@@ -68,16 +68,22 @@ class StoredContainer:
 
     @property
     def is_undecided(self) -> bool:
-        """True if its machine stands still here, and may run at another engine."""
-        return self.vm is not None and self.vm.is_undecided
+        """True if its machine may run at another engine, and stands still if it is here."""
+        state = self.record.state
+        return self.vm.is_undecided if self.vm is not None else bool(state.going_to and state.running)
 
     @property
     def doubt(self) -> str:
         """What a user is told of a container that may be at another engine."""
+        state, force = self.record.state, f"`dbt container resume --force {self.name}` has it here"
+        if state.coming_from:
+            return (
+                "the container was on its way here when this engine was killed, and may be at the other engine still. "
+                f"Start that engine, and it will say so; or, if the container does not run there, {force}"
+            )
         return (
-            f"the container was on its way to the engine at {self.record.state.going_to}, and may be there. Start that "
-            "engine, and this one will ask it; or, if the container does not run there, "
-            f"`dbt container resume --force {self.name}` has it here"
+            f"the container was on its way to the engine at {state.going_to}, and may be there. Start that engine, and "
+            f"this one will ask it; or, if the container does not run there, {force}"
         )
 
     def check_decided(self) -> None:

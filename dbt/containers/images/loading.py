@@ -74,9 +74,10 @@ class _Manifest(msgspec.Struct, frozen=True):
     manifests: list[_Descriptor] | None = None
 
 
-def load(store: ImageStore, stream: BinaryIO | ByteSource) -> Iterator[Loaded]:
+def load(store: ImageStore, stream: BinaryIO | ByteSource, renames: bool = True) -> Iterator[Loaded]:
     """Add the images of an archive, compressed or not, and yield each. Raise BadArchive, BadLayer, BadConfig, or
-    StoreError. The images before the one that is wrong stay.
+    StoreError. The images before the one that is wrong stay. Unless it ``renames`` others, an image does not get names
+    that others have.
     """
     try:
         content = _Content(store, stream)
@@ -86,11 +87,11 @@ def load(store: ImageStore, stream: BinaryIO | ByteSource) -> Iterator[Loaded]:
         for described in _few(_decoded(listed, list[_Described], "manifest.json")):
             layers = [content.layer(path) for path in described.layers or []]
             config = content.needed(described.config)
-            yield _add(store, config, layers, described.repo_tags or [])
+            yield _add(store, config, layers, described.repo_tags or [], renames)
     elif (index := content.document("index.json")) is not None:
-        yield from _load_layout(store, content, _decoded(index, _Manifest, "index.json"))
+        yield from _load_layout(store, content, _decoded(index, _Manifest, "index.json"), renames)
     elif (listed := content.document("repositories")) is not None:
-        yield from _load_legacy(store, content, listed)
+        yield from _load_legacy(store, content, listed, renames)
     else:
         raise BadArchive("the archive has no images: there is no manifest.json, index.json or repositories in it")
 
@@ -212,7 +213,7 @@ def _few(images: list[T]) -> list[T]:
     return images
 
 
-def _add(store: ImageStore, config: bytes, layers: list[Layer], names: list[str]) -> Loaded:
+def _add(store: ImageStore, config: bytes, layers: list[Layer], names: list[str], renames: bool) -> Loaded:
     """Add an image whose layers have been added, and check that they are those of its configuration."""
     full = []
     for name in names:
@@ -228,6 +229,8 @@ def _add(store: ImageStore, config: bytes, layers: list[Layer], names: list[str]
             raise BadConfig(f'invalid diffID for layer {number}: expected "{one}", got "{other}"')
     with store.change():
         had = {name: image.id for image in store.images() for name in image.names}
+        if not renames:
+            full = [name for name in full if name not in had]
         image = store.add_image(config, full)
     renamed = [(name, had[name]) for name in full if had.get(name, image.id) != image.id]
     return Loaded(image, full, renamed)
@@ -236,13 +239,13 @@ def _add(store: ImageStore, config: bytes, layers: list[Layer], names: list[str]
 # -- OCI layouts -----------------------------------------------------------------------------------
 
 
-def _load_layout(store: ImageStore, content: _Content, index: _Manifest) -> Iterator[Loaded]:
+def _load_layout(store: ImageStore, content: _Content, index: _Manifest, renames: bool) -> Iterator[Loaded]:
     for descriptor in _few(index.manifests or []):
         manifest = _image_manifest(content, descriptor)
         assert manifest.config is not None
         config = content.blob(manifest.config)
         layers = [content.layer(_blob_path(layer)) for layer in manifest.layers or []]
-        yield _add(store, config, layers, _names(descriptor.annotations or {}))
+        yield _add(store, config, layers, _names(descriptor.annotations or {}), renames)
 
 
 def _image_manifest(content: _Content, descriptor: _Descriptor) -> _Manifest:
@@ -277,7 +280,7 @@ def _names(annotations: dict[str, str]) -> list[str]:
 # -- before manifest.json ---------------------------------------------------------------------------
 
 
-def _load_legacy(store: ImageStore, content: _Content, listed: bytes) -> Iterator[Loaded]:
+def _load_legacy(store: ImageStore, content: _Content, listed: bytes, renames: bool) -> Iterator[Loaded]:
     names: dict[str, list[str]] = {}
     for repository, tags in _decoded(listed, dict[str, dict[str, str]], "repositories").items():
         for tag, top in tags.items():
@@ -293,4 +296,4 @@ def _load_legacy(store: ImageStore, content: _Content, listed: bytes) -> Iterato
             layers.insert(0, content.layer(f"{step}/layer.tar"))
             parent = steps[0].get("parent")
             step = parent if isinstance(parent, str) else None
-        yield _add(store, legacy_config(steps, [layer.diff_id for layer in layers]), layers, found)
+        yield _add(store, legacy_config(steps, [layer.diff_id for layer in layers]), layers, found, renames)

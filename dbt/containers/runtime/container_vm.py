@@ -48,7 +48,7 @@ from dbt.containers.runtime.spec import (
 from dbt.containers.runtime.usage import stats_of, usage_files
 from dbt.hypervisor.carrier import VmLost
 from dbt.hypervisor.lifecycle import LifecycleError
-from dbt.hypervisor.migration import MigrationError, Place
+from dbt.hypervisor.migration import MigrationError, Place, Settings
 from dbt.linux.container_request import ContainerRequest
 from dbt.linux.protocol import ToGuest, frame
 
@@ -179,7 +179,7 @@ class ContainerVm(LinkedVm):
         self._begin_watch()
         await self._answer(renewed_request())
 
-    async def leave(self, place: Place) -> PortState:
+    async def leave(self, place: Place, settings: Settings) -> PortState:
         """Move the VM to another engine, which waits at a place. Return where its port is, after which this VM has
         ended: :meth:`wait` raises VmMoved. Raise RuntimeFailure if it stays, or if nobody knows where it is.
         """
@@ -191,7 +191,7 @@ class ContainerVm(LinkedVm):
         try:
             if await self._answered(Resync()) is None:  # after which nothing is on its way to the guest
                 raise RuntimeFailure(f"the guest of the container {self.spec.id[:12]} does not answer")
-            await asyncio.to_thread(self.domain.migrate, place)
+            await asyncio.to_thread(self.domain.migrate, place, settings)
             await self._is_gone.wait()
         except (MigrationError, LifecycleError, OSError) as error:
             raise RuntimeFailure(str(error)) from None

@@ -186,6 +186,10 @@ class Runtime:
             await vm.find_place()
         else:
             await vm.go_on(port)
+        await self.settle(vm, files)
+
+    async def settle(self, vm: ContainerVm, files: Mapping[str, bytes]) -> None:
+        """Let the guest of a VM that has come know where it is, in place of where it was, when it had these files."""
         used = {one.card for one in vm.spec.interfaces}
         await vm.set_interfaces(vm.spec.interfaces, [card for card in range(MOST_CARDS) if card not in used])
         await vm.change_files(files, vm.spec.files)

@@ -74,14 +74,18 @@ class Place(NamedTuple):
 
     def connect(self) -> Channel:
         """Return a channel to the destination. Raise MigrationError if it is not there, or not whom we trust."""
-        context = self.context(is_server=False) if self.credentials else None
         try:
-            connection = self.endpoint.connect()
+            return Channel(self.connection())
         except OSError as error:
             raise MigrationError(f"cannot connect to the destination: {error.strerror or error}") from None
-        if context is None:
-            return Channel(connection)
-        return Channel(_with_tls(connection, context, server_hostname=self.endpoint.host))
+
+    def connection(self) -> socket.socket:
+        """Return a connection to whoever listens there. Raise OSError if nobody does, and MigrationError if it is not
+        whom we trust.
+        """
+        context = self.context(is_server=False) if self.credentials else None
+        connection = self.endpoint.connect()
+        return connection if context is None else _with_tls(connection, context, server_hostname=self.endpoint.host)
 
     def context(self, is_server: bool) -> ssl.SSLContext:
         """Return what TLS is spoken with. Raise MigrationError if the directory has not what it takes."""

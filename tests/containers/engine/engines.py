@@ -53,17 +53,20 @@ class Connection(http.client.HTTPConnection):
 
 
 class TestEngine:
-    """An engine whose directory is ``folder``. ``starter`` is a command that executes what follows it."""
+    """An engine whose directory is ``folder``. ``starter`` is a command that executes what follows it, and ``options``
+    are those of ``dbt container serve``.
+    """
 
     __test__ = False
 
-    def __init__(self, folder: Path, starter: Sequence[str] = ()) -> None:
-        self.folder, self.starter = folder, starter
+    def __init__(self, folder: Path, starter: Sequence[str] = (), options: Sequence[str] = ()) -> None:
+        self.folder, self.starter, self.options = folder, starter, options
         self.socket = str(folder / "docker.sock")
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        command = [*self.starter, sys.executable, "-m", "dbt", "container", "serve", "--socket", self.socket]
+        serve = ["dbt", "container", "serve", "--socket", self.socket, *self.options]
+        command = [*self.starter, sys.executable, "-m", *serve]
         variables = {**environment(), "DBT_CONTAINER_DIR": str(self.folder)}
         with open(self.folder.parent / f"{self.folder.name}.log", "ab") as log:
             self._process = subprocess.Popen(command, cwd=ROOT, env=variables, stdout=subprocess.PIPE, stderr=log)
@@ -116,9 +119,9 @@ class TestEngine:
 
 
 @contextmanager
-def engine_in(folder: Path, starter: Sequence[str] = ()) -> Iterator[TestEngine]:
+def engine_in(folder: Path, starter: Sequence[str] = (), options: Sequence[str] = ()) -> Iterator[TestEngine]:
     folder.mkdir(mode=0o700, exist_ok=True)
-    engine = TestEngine(folder, starter)
+    engine = TestEngine(folder, starter, options)
     engine.start()
     try:
         yield engine

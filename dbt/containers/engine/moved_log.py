@@ -1,0 +1,63 @@
+"""The log of a container that goes to another host: an archive of its files."""
+
+from __future__ import annotations
+
+import os
+import re
+import tarfile
+from collections.abc import Iterator
+from typing import Final
+
+from dbt.containers.engine.body_source import BodySource
+from dbt.containers.engine.errors import BadParameter
+from dbt.containers.images.tar_header import BLOCK
+
+_PIECE: Final = 1 << 20
+
+
+def is_log(name: str, id: str) -> bool:
+    """Return True if a file of this name in the directory of a container is of its log."""
+    return re.fullmatch(rf"{id}-json\.log(\.[0-9]{{1,9}})?", name) is not None
+
+
+def packed(folder: str, id: str) -> Iterator[bytes]:
+    """Yield the archive of the log in the directory of a container that has ended here."""
+    for name in sorted(os.listdir(folder)):
+        if not is_log(name, id):
+            continue
+        with open(os.path.join(folder, name), "rb") as file:
+            info = tarfile.TarInfo(name)
+            info.size = os.fstat(file.fileno()).st_size
+            yield info.tobuf(tarfile.PAX_FORMAT)
+            while piece := file.read(_PIECE):
+                yield piece
+            yield bytes(-info.size % BLOCK)
+    yield bytes(2 * BLOCK)
+
+
+def unpack(source: BodySource, folder: str, id: str) -> None:
+    """Write the log of an archive to the directory of a container, whole or not at all. Raise BadParameter for an
+    archive of anything else, and OSError if there is no room.
+    """
+    written: list[str] = []
+    try:
+        with tarfile.open(fileobj=source, mode="r|") as archive:
+            for member in archive:
+                content = archive.extractfile(member) if member.isreg() and is_log(member.name, id) else None
+                if content is None:
+                    raise BadParameter("the archive of the container's log has something else in it")
+                path = os.path.join(folder, member.name)
+                with open(path, "xb", opener=_private) as file:
+                    written.append(path)
+                    while piece := content.read(_PIECE):
+                        file.write(piece)
+    except BaseException as error:
+        for path in written:
+            os.unlink(path)
+        if isinstance(error, tarfile.TarError | FileExistsError | EOFError):
+            raise BadParameter(f"the archive of the container's log is none: {error}") from None
+        raise
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
