@@ -94,3 +94,9 @@ class MovableDomain(ABC):
         """Forget an undecided migration."""
         if self._moves is not None:
             self._moves.close()
+
+    def refuse(self) -> None:
+        """Let nobody begin to move a machine here any more: :meth:`receive`, in which another thread waits, raises
+        OSError. A migration that has begun goes on.
+        """
+        self._move.refuse()

@@ -170,6 +170,11 @@ class Move:
         self.close()
         self._is_busy = False
 
+    def refuse(self) -> None:
+        """See :meth:`dbt.hypervisor.movable.MovableDomain.refuse`."""
+        if self._receiver is not None:
+            self._receiver.refuse()
+
     def force(self) -> None:
         """Let the machine of an undecided migration run here. The domain is held, and its state changes next."""
         if self._receiver is not None and self._receiver.undecided is not None:

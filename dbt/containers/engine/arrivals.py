@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -187,6 +188,9 @@ class Arrivals:
 
     async def take_log(self, id: str, source: BodySource) -> None:
         """Take the log of a container that comes from another host. Raise EngineError, or OSError without room."""
+        if (container := self._undecided(id)) is not None:
+            await self._take_late(container, lambda: unpack(source, container.folder, id))
+            return
         arrival = self._find(id)
         if not arrival.offer.folder and not arrival.log_comes:
             arrival.log_comes = True
@@ -200,6 +204,8 @@ class Arrivals:
         Raise EngineError.
         """
         if (container := self._undecided(id)) is not None:
+            folder = container.record.state.coming_from
+            await self._take_late(container, lambda: _take_files(folder, container.folder, id))
             await container.decide()
             return
         arrival = self._find(id)
@@ -207,6 +213,18 @@ class Arrivals:
             arrival.port.set_result(port)
         assert arrival.end is not None
         await asyncio.shield(arrival.end)
+
+    async def _take_late(self, container: Container, take: Callable[[], None]) -> None:
+        """Let a container have the log that it had, unless it has one: the guest has stood still since it came."""
+        path = container.log.path
+        if os.path.getsize(path):
+            return
+        container.log.close()
+        try:
+            os.unlink(path)
+            await asyncio.to_thread(take)
+        finally:
+            container.log.open()
 
     def _undecided(self, id: str) -> Container | None:
         """Return a container that was coming when this engine was killed, and whose machine stands still since then."""
@@ -226,10 +244,16 @@ class Arrivals:
         if (container := self._undecided(id)) is not None:
             await self._containers.remove(container, force=True, with_volumes=False)
             return
-        arrival = self._find(id)
+        await self._refuse(self._find(id))
+
+    async def _refuse(self, arrival: Arrival) -> None:
         assert arrival.end is not None
-        await self._parts.runtime.refuse(id)
+        await self._parts.runtime.refuse(arrival.container.id)
         await asyncio.wait([arrival.end])
+
+    async def close(self) -> None:
+        """Let nothing come any more."""
+        await asyncio.gather(*(self._refuse(arrival) for arrival in list(self._all.values())))
 
 
 def _log_failure(task: asyncio.Task[None]) -> None:

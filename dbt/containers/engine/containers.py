@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dbt.containers.engine.config import CreateBody, words
 from dbt.containers.engine.container import Container
 from dbt.containers.engine.creation import check_config, complete_host, merge_config
-from dbt.containers.engine.departure import Departure
+from dbt.containers.engine.departure import Departure, hand_over
 from dbt.containers.engine.errors import BadParameter, Conflict, EngineError, NotFound, NotModified
 from dbt.containers.engine.filters import Filters
 from dbt.containers.engine.mounts import MountMaker
@@ -119,9 +119,11 @@ class Containers:
         if standing is Standing.COMING:
             raise EngineError(f"the engine at {peer.text} does not know yet whether it comes")
         if standing is Standing.UNDECIDED:  # there, it is waited for what is said here
-            is_there = container.vm is None
-            await asyncio.to_thread(peer.decide, container.id, is_there)
-            standing = Standing.HERE if is_there else Standing.UNKNOWN
+            if container.vm is None:
+                await hand_over(container, peer)
+                standing = Standing.HERE
+            else:
+                await asyncio.to_thread(peer.keep_out, container.id)
         if not state.going_to or container.is_being_removed:  # a user has been quicker
             return container.is_being_removed
         if standing is Standing.HERE:

@@ -20,7 +20,7 @@ from urllib.parse import quote
 import msgspec
 
 from dbt.containers.engine.container import Container
-from dbt.containers.engine.errors import Conflict
+from dbt.containers.engine.errors import Conflict, EngineError
 from dbt.containers.engine.moved_log import packed
 from dbt.containers.engine.offer import Offer, boot_of_host, place_of
 from dbt.containers.engine.peers import ARRIVALS, IMAGES, Peer
@@ -36,6 +36,8 @@ from dbt.hypervisor.migration import MigrationError, Place, Settings
 if TYPE_CHECKING:
     from dbt.containers.engine.parts import Parts
 
+#: How long another engine may be silent while it is told that a container is its own, in seconds.
+_HANDING_S: Final = 60.0
 #: What may go wrong when another engine is asked.
 _FAILURES: Final = (OSError, RequestFailed, MigrationError)
 _log = logging.getLogger(__name__)
@@ -71,15 +73,10 @@ class Departure:
 
     async def _complete(self, port: PortState) -> bool:
         """Let the container at the other engine have what belongs to it. Return True if that engine goes on with it."""
-        where = f"{ARRIVALS}/{self._container.id}"
         try:
-            if not self._peer.is_local:
-                await asyncio.to_thread(self._send, f"{where}/log", packed(self._container.folder, self._container.id))
-            await asyncio.to_thread(self._ask, "POST", where, msgspec.to_builtins(port))
-        except _FAILURES as error:
-            _log.error(
-                "the container %s has been moved to %s, and then: %s", self._container.id, self._peer.text, error
-            )
+            await hand_over(self._container, self._peer, port)
+        except EngineError as error:
+            _log.error("the container %s has been moved, and then: %s", self._container.id, error)
             return False
         return True
 
@@ -151,3 +148,24 @@ class Departure:
             if error.status != 404:
                 raise
             self._send(IMAGES, save(self._parts.store, [Saved(image, image.names)]))
+
+
+async def hand_over(container: Container, peer: Peer, port: PortState | None = None) -> None:
+    """Let another engine have a container for good, of which it has the machine, with all that is left of it here.
+    Without a ``port``, it asks the guest where that is. Raise EngineError if it does not say that it goes on with it.
+    """
+    where = f"{ARRIVALS}/{container.id}"
+
+    def tell() -> None:
+        if not peer.is_local:
+            with peer.client() as client:
+                client.socket.settimeout(_HANDING_S)
+                client.send("POST", f"{where}/log", packed(container.folder, container.id))
+        with peer.client() as client:
+            client.socket.settimeout(_HANDING_S)
+            client.ask("POST", where, None if port is None else msgspec.to_builtins(port))
+
+    try:
+        await asyncio.to_thread(tell)
+    except _FAILURES as error:
+        raise EngineError(f"the engine at {peer.text} does not take it over: {error}") from None

@@ -79,6 +79,7 @@ class Engine(Parts):
     async def close(self) -> None:
         """End all containers, and what belongs to this process."""
         self.events.close()
+        await self.arrivals.close()
         await self.containers.close()
         await self.runtime.close()
         await self.board.close()

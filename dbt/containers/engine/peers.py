@@ -90,9 +90,9 @@ class Peer(NamedTuple):
             raise EngineError(f"at {self.text} is another engine now than the one that the container was going to")
         return Standing(found["Standing"])
 
-    def decide(self, container: str, is_there: bool) -> None:
-        """Tell the engine whose a container is that is undecided there. Raise EngineError if it does not hear that."""
-        self._answer("POST" if is_there else "DELETE", container)
+    def keep_out(self, container: str) -> None:
+        """Tell the engine that a container which is undecided there does not come. Raise EngineError unless it hears."""
+        self._answer("DELETE", container)
 
     def _answer(self, method: str, container: str) -> dict[str, str]:
         try:

@@ -171,9 +171,9 @@ class Runtime:
         return vm
 
     async def refuse(self, id: str) -> None:
-        """Let a VM not come any more."""
+        """Let a VM not come any more, if it has not begun to: :meth:`receive` raises RuntimeFailure then."""
         for vm in [vm for vm in self._vms if vm.spec.id == id]:
-            await vm.destroy()
+            await asyncio.to_thread(vm.domain.refuse)
 
     async def go_on(
         self, vm: ContainerVm, port: PortState | None, connection: Connection | None, files: Mapping[str, bytes]

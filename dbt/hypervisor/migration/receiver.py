@@ -182,6 +182,12 @@ class Receiver(Closing, Generic[Arrived]):
                     known = found.asks and found.number == self._id
                     channel.send(Kind.STANDING, {"standing": "committed" if known else "unknown"})
 
+    def refuse(self) -> None:
+        """Let no source come any more, also while another thread waits for one in :meth:`receive`, which raises OSError
+        then. A migration that has begun goes on.
+        """
+        self._entrance.close()
+
     def close(self) -> None:
         """Listen no longer, unless a source may still ask, and give up a machine that waits. A second call does
         nothing.

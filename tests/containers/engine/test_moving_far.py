@@ -215,7 +215,10 @@ def test_engines_that_die_agree(tmp_path: Path, victim: str, point: str, is_far:
     """Exactly one of them has the container, once both are there again."""
     dying = [sys.executable, "-m", "tests.containers.engine.dying", point]
     with hosts(tmp_path, *((dying, ()) if victim == "here" else ((), dying))) as pair:
-        running(pair.here)
+        create(pair.here, "box", "words", "say", "before", "copy", OpenStdin=True)
+        assert pair.here.ask("POST", "/containers/box/start").status == 204
+        while b"before" not in pair.here.ask("GET", "/containers/box/logs?stdout=1").body:
+            time.sleep(0.1)
         try:
             if is_far:
                 pair.move()
@@ -230,6 +233,7 @@ def test_engines_that_die_agree(tmp_path: Path, victim: str, point: str, is_far:
         owner = _owner(pair)
         assert said_by(owner, "words", "say", "x") == [(1, b"x\n")]
         assert owner.ask("GET", "/containers/box/json").json["State"]["Error"] == ""
+        assert b"before" in owner.ask("GET", "/containers/box/logs?stdout=1").body
 
 
 def _owner(pair: Hosts) -> TestEngine:
