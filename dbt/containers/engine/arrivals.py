@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -76,8 +75,14 @@ class Arrivals:
         image = self._image_of(offer)
         state = msgspec.structs.replace(
             offer.state,
-            **{"coming_from": offer.folder or _ELSEWHERE, "going_to": "", "going_by": "", "going_engine": ""},
-            **{"starting": True, "running": False, "ports": []},
+            coming_from=offer.folder or _ELSEWHERE,
+            going_to="",
+            going_by="",
+            going_engine="",
+            awaits_log=gate is not None,
+            starting=True,
+            running=False,
+            ports=[],
         )
 
         def make_disk(path: str) -> None:
@@ -188,24 +193,34 @@ class Arrivals:
 
     async def take_log(self, id: str, source: BodySource) -> None:
         """Take the log of a container that comes from another host. Raise EngineError, or OSError without room."""
-        if (container := self._undecided(id)) is not None:
-            await self._take_late(container, lambda: unpack(source, container.folder, id))
+        arrival = self._all.get(id)
+        container = self._here(id) if arrival is None else arrival.container
+        if container is None:
+            raise NotFound(f"no container {id} has come")
+        state = container.record.state
+        if not state.awaits_log:
             return
-        arrival = self._find(id)
-        if not arrival.offer.folder and not arrival.log_comes:
+        state.awaits_log = False
+        if arrival is not None:
             arrival.log_comes = True
-            try:
-                await asyncio.to_thread(unpack, source, arrival.container.folder, id)
-            finally:
+        try:
+            container.log.adopt(await asyncio.to_thread(unpack, source, container.folder, id))
+        except BaseException:
+            state.awaits_log = True
+            raise
+        finally:
+            if arrival is not None:
                 arrival.log_comes = False
+        container.save()
 
     async def complete(self, id: str, port: PortState | None) -> None:
         """Hear that the other engine has given a machine up, and where its port is. Return when the container goes on.
         Raise EngineError.
         """
         if (container := self._undecided(id)) is not None:
-            folder = container.record.state.coming_from
-            await self._take_late(container, lambda: _take_files(folder, container.folder, id))
+            container.log.close()
+            await asyncio.to_thread(_take_files, container.record.state.coming_from, container.folder, id)
+            container.log.open()
             await container.decide()
             return
         arrival = self._find(id)
@@ -214,21 +229,12 @@ class Arrivals:
         assert arrival.end is not None
         await asyncio.shield(arrival.end)
 
-    async def _take_late(self, container: Container, take: Callable[[], None]) -> None:
-        """Let a container have the log that it had, unless it has one: the guest has stood still since it came."""
-        path = container.log.path
-        if os.path.getsize(path):
-            return
-        container.log.close()
-        try:
-            os.unlink(path)
-            await asyncio.to_thread(take)
-        finally:
-            container.log.open()
+    def _here(self, id: str) -> Container | None:
+        return next((one for one in self._containers if one.id == id), None)
 
     def _undecided(self, id: str) -> Container | None:
         """Return a container that was coming when this engine was killed, and whose machine stands still since then."""
-        found = next((one for one in self._containers if one.id == id), None)
+        found = self._here(id)
         return found if found is not None and found.is_undecided and found.record.state.coming_from else None
 
     def standing(self, id: str) -> Standing:
@@ -237,7 +243,7 @@ class Arrivals:
             return Standing.UNDECIDED
         if id in self._all:
             return Standing.COMING
-        return Standing.HERE if any(one.id == id for one in self._containers) else Standing.UNKNOWN
+        return Standing.UNKNOWN if self._here(id) is None else Standing.HERE
 
     async def give_up(self, id: str) -> None:
         """Hear that a container does not come. Nothing is left of it here when this returns."""

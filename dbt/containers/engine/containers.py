@@ -118,12 +118,11 @@ class Containers:
         standing = await asyncio.to_thread(peer.standing, container.id, state.going_engine)
         if standing is Standing.COMING:
             raise EngineError(f"the engine at {peer.text} does not know yet whether it comes")
-        if standing is Standing.UNDECIDED:  # there, it is waited for what is said here
-            if container.vm is None:
-                await hand_over(container, peer)
-                standing = Standing.HERE
-            else:
-                await asyncio.to_thread(peer.keep_out, container.id)
+        if standing is Standing.UNDECIDED and container.vm is not None:
+            await asyncio.to_thread(peer.keep_out, container.id)  # there, it is waited for what is said here
+        elif standing is not Standing.UNKNOWN:
+            await hand_over(container, peer, is_known=standing is Standing.HERE)
+            standing = Standing.HERE
         if not state.going_to or container.is_being_removed:  # a user has been quicker
             return container.is_being_removed
         if standing is Standing.HERE:

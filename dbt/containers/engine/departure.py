@@ -150,9 +150,10 @@ class Departure:
             self._send(IMAGES, save(self._parts.store, [Saved(image, image.names)]))
 
 
-async def hand_over(container: Container, peer: Peer, port: PortState | None = None) -> None:
+async def hand_over(container: Container, peer: Peer, port: PortState | None = None, is_known: bool = False) -> None:
     """Let another engine have a container for good, of which it has the machine, with all that is left of it here.
-    Without a ``port``, it asks the guest where that is. Raise EngineError if it does not say that it goes on with it.
+    Without a ``port``, it asks the guest where that is. ``is_known``: it has said already that it goes on. Raise
+    EngineError if it does not say so.
     """
     where = f"{ARRIVALS}/{container.id}"
 
@@ -161,6 +162,8 @@ async def hand_over(container: Container, peer: Peer, port: PortState | None = N
             with peer.client() as client:
                 client.socket.settimeout(_HANDING_S)
                 client.send("POST", f"{where}/log", packed(container.folder, container.id))
+        if is_known:
+            return
         with peer.client() as client:
             client.socket.settimeout(_HANDING_S)
             client.ask("POST", where, None if port is None else msgspec.to_builtins(port))

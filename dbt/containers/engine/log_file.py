@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import shutil
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Iterator
@@ -77,6 +78,21 @@ class Log:
         self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         self._size = os.fstat(self._file).st_size
         self._is_closed = False
+
+    def adopt(self, folder: str) -> None:
+        """Have the log that is in a directory, which goes, before what this one has."""
+        is_open = self._file is not None
+        if self._file is not None:
+            os.close(self._file)
+        with open(os.path.join(folder, os.path.basename(self.path)), "ab") as older:
+            if os.path.exists(self.path):
+                with open(self.path, "rb") as own:
+                    shutil.copyfileobj(own, older)
+        for name in os.listdir(folder):
+            os.replace(os.path.join(folder, name), os.path.join(os.path.dirname(self.path), name))
+        os.rmdir(folder)
+        if is_open:
+            self.open()
 
     def write(self, stream: int, data: bytes) -> None:
         """Keep what a program has written. A line is kept when it is complete."""

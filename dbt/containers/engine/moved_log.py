@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import tarfile
 from collections.abc import Iterator
 from typing import Final
@@ -13,6 +14,7 @@ from dbt.containers.engine.errors import BadParameter
 from dbt.containers.images.tar_header import BLOCK
 
 _PIECE: Final = 1 << 20
+_NEW: Final = "log-that-comes"
 
 
 def is_log(name: str, id: str) -> bool:
@@ -35,28 +37,28 @@ def packed(folder: str, id: str) -> Iterator[bytes]:
     yield bytes(2 * BLOCK)
 
 
-def unpack(source: BodySource, folder: str, id: str) -> None:
-    """Write the log of an archive to the directory of a container, whole or not at all. Raise BadParameter for an
+def unpack(source: BodySource, folder: str, id: str) -> str:
+    """Write the log of an archive to a new directory in that of a container, and return it. Raise BadParameter for an
     archive of anything else, and OSError if there is no room.
     """
-    written: list[str] = []
+    new = os.path.join(folder, _NEW)
+    shutil.rmtree(new, ignore_errors=True)
+    os.mkdir(new, 0o700)
     try:
         with tarfile.open(fileobj=source, mode="r|") as archive:
             for member in archive:
                 content = archive.extractfile(member) if member.isreg() and is_log(member.name, id) else None
                 if content is None:
                     raise BadParameter("the archive of the container's log has something else in it")
-                path = os.path.join(folder, member.name)
-                with open(path, "xb", opener=_private) as file:
-                    written.append(path)
+                with open(os.path.join(new, member.name), "xb", opener=_private) as file:
                     while piece := content.read(_PIECE):
                         file.write(piece)
     except BaseException as error:
-        for path in written:
-            os.unlink(path)
+        shutil.rmtree(new)
         if isinstance(error, tarfile.TarError | FileExistsError | EOFError):
             raise BadParameter(f"the archive of the container's log is none: {error}") from None
         raise
+    return new
 
 
 def _private(path: str, flags: int) -> int:

@@ -91,7 +91,7 @@ class Peer(NamedTuple):
         return Standing(found["Standing"])
 
     def keep_out(self, container: str) -> None:
-        """Tell the engine that a container which is undecided there does not come. Raise EngineError unless it hears."""
+        """Tell the engine that a container which is undecided there does not come. Raise EngineError if that fails."""
         self._answer("DELETE", container)
 
     def _answer(self, method: str, container: str) -> dict[str, str]:

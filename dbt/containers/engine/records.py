@@ -87,6 +87,7 @@ class State(msgspec.Struct):
     those of the host that are published: protocol, address, port, port of the container. ``coming_from`` is the
     directory that a container had under the engine that moves it here. ``going_to`` is where the engine is that it is
     being moved to, ``going_by`` the directory with the certificates for that, and ``going_engine`` that engine's id.
+    ``awaits_log``: it has come from another host, and its log has not.
     """
 
     running: bool = False
@@ -108,6 +109,7 @@ class State(msgspec.Struct):
     going_to: str = ""
     going_by: str = ""
     going_engine: str = ""
+    awaits_log: bool = False
 
     @property
     def status(self) -> str:
