@@ -152,6 +152,48 @@ def test_places_where_nothing_can_be_mapped(guests: Guests) -> None:
         assert attacker.call(12, 7, attacker.put("HHIQQ", SELF, 0, space, space, PLACE >> 12)) == -22
 
 
+@pytest.mark.parametrize("how", ["map", "give back", "grant table"])
+@pytest.mark.parametrize("what", ["virtual CPU", "control block", "event words"])
+def test_the_hypervisor_writes_to_no_page_that_came_later(guests: Guests, what: str, how: str) -> None:
+    """A page is put over that with the information of the virtual CPU, or with queues of events. The hypervisor goes on
+    with what was there, as Xen does, which has noted the frame of the machine.
+    """
+    victim, attacker, _ = guests
+    info, control, words = (
+        PLACE if what == name else PLACE + 0x8000 + 0x1000 * number
+        for number, name in enumerate(("virtual CPU", "control block", "event words"))
+    )
+    assert attacker.call(24, 10, 0, attacker.put("QII", info >> 12, 0x40, 0)) == 0
+    assert attacker.events(11, "QIIB7x", control >> 12, 0, 0, 0) == 0
+    assert attacker.events(12, "Q", words >> 12) == 0
+    port = attacker.open()
+    other = attacker.bind(port)
+    assert attacker.events(13, "II", port, 3) == 0, "a queue of its own"
+    victim.write(PAGE, SECRET * 1024)
+    victim.grant(8, 2, flags=PERMIT | READ_ONLY)
+    handle = 0
+    if how == "map":
+        status, handle = attacker.map(1, 8, flags=6)
+        assert status == Status.OKAY
+    elif how == "give back":
+        attacker.put("Q", PLACE >> 12, at=RAM + 0x20000)
+        for command in (1, 6):
+            assert attacker.call(12, command, attacker.put("QQIIHxxxxxx", RAM + 0x20000, 1, 0, 0, SELF)) == 1
+    else:
+        assert attacker.call(12, 7, attacker.put("HHIQQ", SELF, 0, 1, 1, PLACE >> 12)) == 0
+    before = attacker.read(PLACE, 4096)
+    assert before == (SECRET * 1024 if how == "map" else bytes(4096))
+    shared = attacker.domain.shared
+    shared.dma.put_byte(shared.vcpu_info, 0)
+    assert attacker.events(4, "I", other) == 0
+    assert shared.is_upcall_pending and attacker.domain.channels.queues.is_pending(port)
+    assert attacker.read(PLACE, 4096) == before and victim.read(PAGE, 4096) == SECRET * 1024
+    assert attacker.domain.channels.queues.is_possible() and shared.is_possible()
+    if how == "map":
+        assert attacker.unmap(handle) == Status.OKAY
+        assert attacker.read(PLACE, 4096) == bytes(4096)
+
+
 def test_copies_stay_within_pages(guests: Guests) -> None:
     victim, attacker, _ = guests
     victim.write(PAGE - 4, SECRET * 3)

@@ -16,7 +16,7 @@ from dbt.abi.layout import PAGE_SIZE
 from dbt.devices.shared import shared
 from dbt.devices.state import Byte, Part, Stateful, Wiring, Word
 from dbt.hypervisor.xen.interface import Errno, HypercallError
-from dbt.hypervisor.xen.shared_page import MASK_BITS, PENDING_BITS, SharedPage
+from dbt.hypervisor.xen.shared_page import MASK_BITS, PENDING_BITS, SharedPage, kept
 from dbt.memory.dma import Dma
 
 #: The ports of a domain are below this, as the toolstack's default has it.
@@ -86,6 +86,16 @@ class EventQueues(Stateful):
                 self.early[port] = False
                 self.set_pending(port)
         return first
+
+    def leave(self, page: Gpa) -> None:
+        """The guest is about to lose a page. What is there of events goes on out of its sight, as in Xen."""
+        self.shared.leave(page)
+        if self.control - self.control % PAGE_SIZE == page:
+            self.control = kept(self.dma, self.control, 1)
+        if page in self.pages:  # Ports have their words in the first page, so one is enough for all others.
+            self.pages = [
+                kept(self.dma, one, 2 + (number > 0)) if one == page else one for number, one in enumerate(self.pages)
+            ]
 
     def forget(self) -> None:
         """Use bits again, as at power-on."""

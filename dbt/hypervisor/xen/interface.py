@@ -30,7 +30,8 @@ MAGIC_PAGES: Final = Gpa(0x39000000)
 CONSOLE_PAGE, STORE_PAGE = MAGIC_PAGES, Gpa(MAGIC_PAGES + PAGE_SIZE)
 #: The page that has the shared information until the guest says where it wants it. In Xen it has no address then.
 FIRST_SHARED_PAGE: Final = Gpa(MAGIC_PAGES + 4 * PAGE_SIZE)
-#: The hypervisor's own pages in a guest whose kernel runs in user mode.
+#: The hypervisor's own pages in a guest whose kernel runs in user mode. Any other has there what was in pages that it
+#: has no longer.
 PV_PAGES: Final = Gpa(MAGIC_PAGES + 6 * PAGE_SIZE)
 MAGIC_SIZE: Final = 12 * PAGE_SIZE
 #: The private interrupt of the event channels.

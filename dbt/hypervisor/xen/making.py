@@ -50,11 +50,21 @@ def make_domain(
     def is_own(page: Gpa) -> bool:
         return reservation.is_own(page)
 
-    channels = EventChannels(identity, dma, arguments, EventQueues(dma, shared), is_own, has_fifo)
+    queues = EventQueues(dma, shared)
+    channels = EventChannels(identity, dma, arguments, queues, is_own, has_fifo)
     grants = GrantTable(identity, dma, arguments, is_own)
     ports = BackEndPorts(channels)
     console = XenConsole(dma, ports, transmit, refill)
-    reservation = Reservation(identity, dma, arguments, shared.move, grants.map_frame, shared.is_at, grants.has_frame)
+    reservation = Reservation(
+        identity,
+        dma,
+        arguments,
+        shared.move,
+        grants.map_frame,
+        shared.is_at,
+        grants.has_frame,
+        queues.leave,
+    )
     store = StoreRing(dma, ports, StoreServer(identity, Tree()), listener)
     bus = XenBus(store, ports, grants, time, identity)
     back_ends = [make(bus) for make in makers]

@@ -43,7 +43,7 @@ class Reservation(Stateful):
     a page of another domain's is there now.
 
     ``move_shared`` puts the shared information to a page, and ``map_grants`` a page of the grant table. ``is_shared``
-    and ``has_grants`` say whether one of these is there.
+    and ``has_grants`` say whether one of these is there. ``leave`` is told of a page that the guest is about to lose.
     """
 
     identity: Wiring[Identity]
@@ -53,6 +53,7 @@ class Reservation(Stateful):
     map_grants: Wiring[Callable[[int, Gpa], None]]
     is_shared: Wiring[Callable[[Gpa], bool]]
     has_grants: Wiring[Callable[[Gpa], bool]]
+    leave: Wiring[Callable[[Gpa], None]]
     holes: dict[int, Byte] = field(default_factory=dict)
 
     def is_possible(self) -> bool:
@@ -112,6 +113,7 @@ class Reservation(Stateful):
             raise HypercallError(Errno.ENOSYS)
         if self.is_lent(page) or (space == _SHARED_INFO and (index or self.has_grants(page))) or self.is_shared(page):
             raise HypercallError(Errno.EINVAL)
+        self.leave(page)
         if space == _SHARED_INFO:
             self.move_shared(page)
         else:
@@ -137,6 +139,7 @@ class Reservation(Stateful):
             return False
         if self.is_lent(page):
             return False
+        self.leave(page)
         self.holes[frame] = _LENT
         return True
 
@@ -196,6 +199,7 @@ class Reservation(Stateful):
             return False
         if self.is_shared(page) or self.has_grants(page):
             return False
+        self.leave(page)
         self.holes[frame] = _EMPTY
         return True
 

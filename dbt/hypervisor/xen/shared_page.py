@@ -15,7 +15,7 @@ from dbt.abi.layout import PAGE_SIZE
 from dbt.devices.shared import shared
 from dbt.devices.state import Stateful, Wiring, Word
 from dbt.devices.wiring import Line
-from dbt.hypervisor.xen.interface import FIRST_SHARED_PAGE, Errno, HypercallError
+from dbt.hypervisor.xen.interface import FIRST_SHARED_PAGE, PV_PAGES, Errno, HypercallError
 from dbt.memory.dma import Dma
 
 #: struct vcpu_info: evtchn_upcall_pending is its first byte, and evtchn_upcall_mask the second.
@@ -77,6 +77,11 @@ class SharedPage(Stateful):
         self.dma.write(place + _PENDING_SELECTORS, _EVERYTHING)
         self.mark_pending()
 
+    def leave(self, page: Gpa) -> None:
+        """The guest is about to lose a page. What the virtual CPU has there goes on out of its sight, as in Xen."""
+        if self.vcpu_info and self.vcpu_info - self.vcpu_info % PAGE_SIZE == page:
+            self.vcpu_info = kept(self.dma, self.vcpu_info, 0)
+
     @property
     def _vcpu(self) -> int:
         return self.vcpu_info if self.vcpu_info else self.page
@@ -129,3 +134,12 @@ class SharedPage(Stateful):
         if bool(before & bit) != value:
             self.dma.put_byte(at, before ^ bit)
         return before & bit != 0
+
+
+def kept(dma: Dma, place: int, number: int) -> int:
+    """Return another place for what the hypervisor has in a page that the guest is about to lose: it is copied to one
+    that the hypervisor has for it, by its number.
+    """
+    page = PV_PAGES + number * PAGE_SIZE
+    dma.write(page, dma.read(place - place % PAGE_SIZE, PAGE_SIZE))
+    return page + place % PAGE_SIZE
