@@ -13,7 +13,9 @@ import pytest
 
 from dbt import Drive, Machine
 from dbt.host.ninep.share import Share
+from dbt.hypervisor.xen.back_ends import block
 from dbt.hypervisor.xen.back_ends.back_end import Phase
+from dbt.hypervisor.xen.back_ends.block import BlockBackEnd
 from dbt.vm.result import StopReason
 from dbt.vm.state import state_hash
 from tests.linux.debian import TIMEOUT
@@ -114,3 +116,39 @@ def test_a_shared_directory(tmp_path: Path) -> None:
     assert b"hello from the host" in more.output
     digest, _ = (folder / "sums").read_text().split()
     assert hashlib.md5((folder / "big").read_bytes()).hexdigest() == digest
+
+
+def test_a_full_ring_is_one_batch_with_one_event(disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Linux writes 8 MiB in requests of 4 KiB to a disk that is so slow that it fills the ring of 32 requests. For each
+    batch it is sent one event, and it sends one for the first request alone.
+    """
+    sizes: list[int] = []
+    looks = 0
+    proceed, receive_event = BlockBackEnd.proceed, BlockBackEnd._receive_event
+
+    def proceed_counted(self: BlockBackEnd) -> None:
+        sizes.append(len(self.batch))
+        proceed(self)
+
+    def receive_counted(self: BlockBackEnd) -> None:
+        nonlocal looks
+        looks += 1
+        receive_event(self)
+
+    monkeypatch.setattr(BlockBackEnd, "proceed", proceed_counted)
+    monkeypatch.setattr(BlockBackEnd, "_receive_event", receive_counted)
+    monkeypatch.setattr(block, "LATENCY_NS", 20_000_000)
+    commands = [
+        "echo 4 > /sys/block/xvda/queue/max_sectors_kb",
+        "dd if=/dev/zero of=/dev/xvda bs=1M count=8 conv=fsync; poweroff -f",
+    ]
+    console = Typist(typed(commands))
+    with boot("auto-async", console, _ARGUMENTS, drives=(Drive(str(disk)),)) as machine:
+        assert machine.run(timeout=TIMEOUT).reason is StopReason.EXITED, console.output[-2000:]
+        assert machine.board.hypervisor is not None
+        (counts,) = (one.counts for one in machine.board.hypervisor.back_ends)
+    assert disk.read_bytes()[: 8 << 20] == bytes(8 << 20)
+    assert counts.requests == sum(sizes) > 2048 and counts.batches == len(sizes)
+    assert max(sizes) >= 31 and sizes.count(max(sizes)) > 50, "one is served, and the others wait"
+    assert counts.notifications <= counts.batches
+    assert looks <= counts.batches

@@ -142,9 +142,11 @@ class BlockBackEnd(BackEnd):
 
     def attend(self) -> None:
         if self.batch:
-            return  # The next requests are taken when these are done.
-        self.batch = self.ring.take(self.ring.size, wants=1)
-        if self.batch:
+            return  # The next requests are taken when these are done, without an event.
+        self.batch = self.ring.take(self.ring.size)
+        if not self.batch:
+            self.ring.want(1)
+        else:
             self.counts.batches += 1
             self.counts.requests += len(self.batch)
             size = sum(map(_size_of, self.batch))

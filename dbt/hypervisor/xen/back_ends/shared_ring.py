@@ -94,6 +94,11 @@ class SharedRing(Stateful):
             dma.put_word(page + _REQ_EVENT, self.taken + wants & _WORD)
         return found
 
+    def want(self, count: int) -> None:
+        """Ask for an event when so many requests wait that have not been taken."""
+        page = self.grants.locate(self.reference, writes=True)
+        self.grants.dma.put_word(page + _REQ_EVENT, self.taken + count & _WORD)
+
     def answer(self, responses: Sequence[bytes]) -> bool:
         """Write responses, of at most the size of an entry. Return whether the front end wants an event for them."""
         before, dma = self.answered, self.grants.dma
