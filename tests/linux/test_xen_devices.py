@@ -149,6 +149,6 @@ def test_a_full_ring_is_one_batch_with_one_event(disk: Path, monkeypatch: pytest
         (counts,) = (one.counts for one in machine.board.hypervisor.back_ends)
     assert disk.read_bytes()[: 8 << 20] == bytes(8 << 20)
     assert counts.requests == sum(sizes) > 2048 and counts.batches == len(sizes)
-    assert max(sizes) >= 31 and sizes.count(max(sizes)) > 50, "one is served, and the others wait"
+    assert sum(size for size in sizes if size >= 31) > 1024, "one is served, and the others wait"
     assert counts.notifications <= counts.batches
     assert looks <= counts.batches
