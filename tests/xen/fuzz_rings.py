@@ -21,10 +21,11 @@ from dbt.hypervisor.xen.back_ends.back_end import Phase
 from dbt.hypervisor.xen.interface import CONSOLE_PAGE
 from dbt.hypervisor.xen.store.server import MOST_TRANSACTIONS, MOST_WATCHES, Type
 from dbt.hypervisor.xen.store.tree import MOST_NODES
+from tests.devices.packets import segment
 from tests.xen.block_front_end import Disk, request
 from tests.xen.front_ends import DATA, FIRST_GRANT, PERMIT, READ_ONLY, RING, Ring
 from tests.xen.guests import Caller, domain_machine
-from tests.xen.net_front_end import BLANK, EXTRA, MORE, Card, part
+from tests.xen.net_front_end import BLANK, EXTRA, MORE, Card, divided, part
 from tests.xen.ninep_front_end import Share, message
 from tests.xen.store_client import PAGE, Client
 
@@ -172,6 +173,13 @@ def net(seed: int, count: int) -> int:
                 for size, flag in zip(sizes, flags, strict=True)
             )
         )
+        if draw.random() < 0.2:
+            frame = bytearray(segment(draw.randbytes(draw.randrange(3000)), draw.choice((4, 6)), draw.randrange(4)))
+            if draw.random() < 0.7:
+                frame[draw.randrange(12, 70)] = draw.getrandbits(8)
+            card.bench.write(DATA, bytes(frame))
+            extra = divided(draw.choice((0, 1, 100, 1448, 65535)), draw.choice((1, 1, 2, 3)), draw.choice((1, 1, 2)))
+            card.tx.put(part(len(frame) + draw.choice((0, 0, 0, 500)), EXTRA | BLANK), extra)
         card.offer(*(draw.randrange(64) for _ in range(draw.randrange(3))))
         card.arrive(draw.randbytes(draw.choice((14, 60, 5000))))
         if draw.random() < 0.02:
