@@ -47,6 +47,7 @@ ENTRY_POINTS = (
     "divert_head",
     "put_into_file",
     "drop_equal",
+    "map_equal",
 )
 
 

@@ -49,6 +49,69 @@ os.waitpid(pid, 0)
 print(kept == hash(tuple(texts)), sum(map(sum, changed)))
 """
 
+#: Two forked processes that do the same, of which one becomes the model, and one that does something else.
+_WITH_MODEL = """
+import gc, os, sys
+from dbt.engine.native import NativeCode
+from dbt.hypervisor.process.originals import Originals
+
+pieces = [bytearray(4096) for _ in range(1000)]
+gc.collect()
+gc.freeze()
+originals = Originals(NativeCode.share(print))
+
+def forked(value, wants):
+    pid = os.fork()
+    if pid == 0:
+        originals.keep_maps_open()
+        for piece in pieces:
+            piece[:] = bytes([value]) * 4096
+        wants(value)
+        sys.stdout.flush()
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
+
+def gives(value):
+    heap, at = originals.own_heap(), 0
+    while piece := os.pread(heap, 1 << 20, at):
+        at += os.pwrite(given, piece, at)
+
+def drops(value):
+    dropped, again = originals.drop_equal(), originals.drop_equal()
+    right = all(piece == bytes([value]) * 4096 for piece in pieces)
+    for piece in pieces:
+        piece[0] = 9
+    changed = all(piece[0] == 9 and piece[1] == value for piece in pieces)
+    for piece in pieces:
+        piece[0] = value
+    print(dropped >> 10, again >> 10, originals.drop_equal() >> 10, right, changed)
+
+def writes(value):
+    for handle in (originals._model.handle, originals._model.writer()):
+        try:
+            os.pwrite(handle, b"x", 0)
+            print("written")
+        except OSError as error:
+            print(error.strerror)
+
+def refused(file):
+    try:
+        originals.take_model(file)
+    except ValueError as error:
+        print(error)
+
+given = os.memfd_create("given")
+refused(given)
+forked(1, drops)
+forked(1, gives)
+originals.take_model(given)
+refused(given)
+forked(1, drops)
+forked(2, drops)
+forked(1, writes)
+print(sum(map(sum, pieces)))
+"""
+
 
 def private_kb(pid: int) -> int:
     """Return what a process has of the host for itself (proc(5), smaps_rollup), in KiB."""
@@ -68,6 +131,21 @@ def test_what_is_equal_is_shared_again_and_nothing_else_changes() -> None:
     assert texts_are_there == changes_are_there == "True"
     assert threaded == "0"
     assert parent == "True 0"
+
+
+def test_what_is_equal_to_a_model_is_shared_and_nothing_else_changes() -> None:
+    done = subprocess.run([sys.executable, "-c", _WITH_MODEL], cwd=ROOT, capture_output=True, text=True, check=True)
+    too_small, without, second, like_it, unlike_it, *written, parent = done.stdout.splitlines()
+    assert too_small.startswith("a model of 0 bytes for memory of")
+    assert second == "there is a model already"
+    figures = [line.split() for line in (without, like_it, unlike_it)]
+    before, alike, different = ([int(number) for number in line[:3]] for line in figures)
+    assert [line[3:] for line in figures] == [["True", "True"]] * 3
+    assert alike[0] > before[0] + 3000  # the 4000 KiB of the pieces, but for pages that have other things, too
+    assert alike[2] > 3000  # pages of the model that were stored to, and are equal to it again
+    assert max(different) < before[0] + 1000
+    assert written == ["Bad file descriptor", "Operation not permitted"]
+    assert parent == "0"
 
 
 def test_a_machine_that_waits_has_at_most_5_mb_for_itself() -> None:

@@ -8,25 +8,39 @@ from typing import Final
 from figure import Figure
 from host_memory import private_dirty_kb
 
-from containers_bench.engine import Setup, our_engine, processes_from
+from containers_bench.engine import Engine, Setup, our_engine, processes_from
 
 _CONTAINERS: Final = 50
+#: With fewer than two, what all share is one process's alone.
+_BEFORE: Final = 3
 _IDLE_S: Final = 60.0
 _LIMIT_MB: Final = 10.0
 
 
 def measure(setup: Setup) -> list[Figure]:
-    """Return the memory that one of 50 idle containers has for itself, by all processes of the engine."""
+    """Return the memory that each of 50 idle containers has for itself, by all processes of the engine. What all
+    share is not in it, nor what there is beside them: others are idle before, and it is what more of them take.
+    """
     with our_engine(setup.folder / "idle") as engine:
         engine.import_busybox(setup.images, "armel")
-        engine.docker("run", "--rm", "busybox", "true")
+        _start(engine, range(_BEFORE))
+        time.sleep(_IDLE_S)
         before = _private_mb(engine.pid)
-        for number in range(_CONTAINERS):
-            engine.docker("run", "-d", "--name", f"idle{number}", "busybox", "sleep", "10000")
+        _start(engine, range(_BEFORE, _BEFORE + _CONTAINERS))
         time.sleep(_IDLE_S)
         each = (_private_mb(engine.pid) - before) / _CONTAINERS
-        engine.docker("rm", "-f", *(f"idle{number}" for number in range(_CONTAINERS)))
-    return [Figure(f"{_CONTAINERS} idle containers after {_IDLE_S:.0f} s, each", [each], "MB", _LIMIT_MB)]
+        engine.docker("rm", "-f", *map(_name, range(_BEFORE + _CONTAINERS)))
+    row = f"{_CONTAINERS} idle containers after {_IDLE_S:.0f} s, each, beside {_BEFORE} others"
+    return [Figure(row, [each], "MB", _LIMIT_MB)]
+
+
+def _start(engine: Engine, numbers: range) -> None:
+    for number in numbers:
+        engine.docker("run", "-d", "--name", _name(number), "busybox", "sleep", "10000")
+
+
+def _name(number: int) -> str:
+    return f"idle{number}"
 
 
 def _private_mb(root: int) -> float:

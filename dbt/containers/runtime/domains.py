@@ -10,11 +10,12 @@ from threading import Event, Thread
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
-from dbt.hypervisor.carrier import Carrier
 from dbt.hypervisor.domain import Domain
 from dbt.hypervisor.host import DEFAULT_RATE, Host
 from dbt.hypervisor.lifecycle import DomainState
 from dbt.hypervisor.port_ring import PieceRing
+from dbt.hypervisor.process.carrier import ProcessCarrier
+from dbt.hypervisor.process.process_vm import ProcessVm
 from dbt.hypervisor.reports import Clock
 
 if TYPE_CHECKING:
@@ -41,8 +42,8 @@ def never_boot(console: Console) -> Machine:
 class ContainerDomains:
     """Runs domains on ``cores`` cores, by default all of this host. Its methods may be called by any thread."""
 
-    def __init__(self, carrier: Carrier, cores: int | None, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
+    def __init__(self, carrier: ProcessCarrier, cores: int | None, loop: asyncio.AbstractEventLoop) -> None:
+        self._carrier, self._loop = carrier, loop
         self._listeners: dict[str, Callable[[DomainState, str], None]] = {}
         self._wanted = Event()
         self._is_closing = False
@@ -59,6 +60,12 @@ class ContainerDomains:
         uuid = UUID(bytes=bytes.fromhex(name)[:16], version=4)
         self._listeners[name] = listener
         return self.host.define(name, never_boot, uuid, PieceRing, **limits)
+
+    def make_model(self, domain: Domain) -> None:
+        """See :meth:`dbt.hypervisor.process.carrier.ProcessCarrier.make_model`."""
+        with self.host.held(domain):
+            assert isinstance(domain.vm, ProcessVm)
+            self._carrier.make_model(domain.vm)
 
     def forget(self, domain: Domain) -> None:
         """End a domain, if it has not ended, and forget it."""

@@ -66,6 +66,22 @@ _TMPFS_FLAGS: Final = {
 
 def main_request(spec: Spec) -> ContainerRequest:
     """Return the request of the container's own program. Raise RuntimeFailure for what cannot be done."""
+    request = _begun_request(spec)
+    if spec.init:
+        request.stay_as_init()
+    _execute(request, spec, spec.process)
+    return request
+
+
+def model_request(spec: Spec) -> ContainerRequest:
+    """Return the request that does all that a container's own program waits for, and starts no program."""
+    request = _begun_request(spec)
+    request.job("c")
+    return request
+
+
+def _begun_request(spec: Spec) -> ContainerRequest:
+    """Return a request that does what comes before a container's own program."""
     request = ContainerRequest()
     process = spec.process
     if process.tty:
@@ -96,9 +112,6 @@ def main_request(spec: Spec) -> ContainerRequest:
     if spec.read_only:
         request.mount("", "", "/", _F.REMOUNT | _F.BIND | _F.READ_ONLY)
     request.make_directory(process.cwd or "/")
-    if spec.init:
-        request.stay_as_init()
-    _execute(request, spec, process)
     return request
 
 

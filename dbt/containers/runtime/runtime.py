@@ -13,8 +13,9 @@ from dbt.containers.network.interface import some_mac
 from dbt.containers.runtime.checkpoint import PortState, read_checkpoint
 from dbt.containers.runtime.container_vm import ContainerVm
 from dbt.containers.runtime.domains import ContainerDomains
+from dbt.containers.runtime.model import make_model
 from dbt.containers.runtime.recordings import RecordingPlan, new_recording
-from dbt.containers.runtime.root_request import check_texts, directories, main_request, stopped_request
+from dbt.containers.runtime.root_request import check_texts, directories, main_request, model_request, stopped_request
 from dbt.containers.runtime.spec import MOST_CARDS, RuntimeFailure, Spec, machine_card
 from dbt.host.drive import Drive
 from dbt.host.net_option import NOWHERE, Net
@@ -68,6 +69,7 @@ class Runtime:
         self._domains = ContainerDomains(self._carrier, cores, asyncio.get_running_loop())
         self._template: asyncio.Task[VmState] | None = None
         self._vms: set[ContainerVm] = set()
+        self._model: asyncio.Task[None] | None = None
 
     async def prepare(self) -> None:
         """Do what the first container would wait for: boot the template, or read it, and start what VMs are forked
@@ -129,9 +131,21 @@ class Runtime:
                 vm.domain.start_in(template, arguments, identity, file)
 
         await self._begin(vm, start)
+        if self._model is None:
+            self._model = asyncio.get_running_loop().create_task(make_model(self._start_model, self._take_model))
         await _connect(vm, connection)
         await vm.begin(request, has_program)
         return vm
+
+    async def _start_model(self, spec: Spec) -> ContainerVm:
+        return await self._start(spec, model_request, False, None)
+
+    async def _take_model(self, vm: ContainerVm) -> None:
+        """Let containers share what they have in memory as the process of this one has it. Raise RuntimeFailure."""
+        try:
+            await asyncio.to_thread(self._domains.make_model, vm.domain)
+        except (RuntimeError, OSError) as error:
+            raise RuntimeFailure(str(error)) from None
 
     def _keep(self, vm: ContainerVm) -> ContainerVm:
         """Know a VM from before it starts until nothing is left of it."""
@@ -249,6 +263,9 @@ class Runtime:
 
     async def close(self) -> None:
         """End all VMs."""
+        if self._model is not None:
+            self._model.cancel()
+            await asyncio.wait([self._model])
         await asyncio.gather(*(vm.stop() for vm in list(self._vms)))
         await asyncio.to_thread(self._domains.close)
         await asyncio.to_thread(self._carrier.close)

@@ -127,6 +127,20 @@ class ProcessCarrier(Closing):
         """See :class:`dbt.hypervisor.carrier.Carrier`."""
         return [self._watched[file] for file, _ in self._epoll.poll(0) if file in self._watched]
 
+    def make_model(self, vm: ProcessVm) -> None:
+        """Let machines share what they have in memory as it is in the process of this one, which has been restored as
+        they are. It may have met nothing that others must not see. Raise VmLost, and RuntimeError if there is a model
+        already, or if none can be made of this process.
+        """
+        vm.ask(say.Heap(), say.Files)
+        (file,) = vm.files(1)
+        try:
+            answer = self._ask(say.Model(), [file])
+        finally:
+            os.close(file)
+        if isinstance(answer, say.Failed):
+            raise RuntimeError(answer.text)
+
     @property
     def outside_events(self) -> Mapping[int, int]:
         """See :class:`dbt.hypervisor.carrier.Carrier`."""

@@ -59,6 +59,12 @@ class Spawn(_Message):
     jail: str
 
 
+class Model(_Message):
+    """To a zygote: have a model of the memory of machines (:mod:`dbt.hypervisor.process.originals`). The answer to a
+    :class:`Heap` comes along.
+    """
+
+
 class Reap(_Message):
     """To a zygote: end a process that it has forked, if it has not ended, and say how it did."""
 
@@ -154,6 +160,10 @@ class WaitUntil(_Message):
 
 class Save(_Message):
     """Return the state, as two files that come along."""
+
+
+class Heap(_Message):
+    """Give back memory, and send what the process still has for itself of its heap, as a file."""
 
 
 class Hash(_Message):
@@ -290,7 +300,7 @@ class Attach(_Message):
     behaviour: Behaviour
 
 
-ToZygote = Preload | Spawn | Reap
+ToZygote = Preload | Spawn | Model | Reap
 ToVm = (
     Boot
     | Restore
@@ -303,6 +313,7 @@ ToVm = (
     | SetMemory
     | WaitUntil
     | Save
+    | Heap
     | Hash
     | Registers
     | Read

@@ -132,10 +132,17 @@ class VmProcess:
         """Give memory back to the host, because the guest does not execute for a while."""
         if self.has_machine:
             self.machine.tier.rest(deep)
-            _libc.malloc_trim(0)
             if deep and self._originals is not None:
                 self._originals.drop_equal()
+            _libc.malloc_trim(0)
         self._rests.rested(deep)
+
+    def _heap(self) -> int:
+        """Rest, and return a file with what this process still has for itself of its heap. The caller closes it."""
+        if self._originals is None:
+            raise RuntimeError("this process was forked before the memory that it has was put in order")
+        self._rest(deep=True)
+        return self._originals.own_heap()
 
     def _await_message(self, channel: Channel[say.ToVm]) -> None:
         """Return when the host has said something. Meanwhile tell it once if something comes for the guest, and give
@@ -163,6 +170,8 @@ class VmProcess:
                 case say.Save():
                     with self.machine.save() as state:
                         return say.Saved(), state_files(state)
+                case say.Heap():
+                    return say.Files(1), [self._heap()]
                 case say.Restore():
                     values, ram, *more = channel.take_files(3 if message.recording else 2)
                     try:

@@ -126,6 +126,9 @@ class Zygote:
                     self._get_ready()  # while the machine's socket is the channel's, which those that are forked close
                     (file,) = channel.take_files(1)
                     channel.send(self._spawned(message, file))
+                case say.Model():
+                    (file,) = channel.take_files(1)
+                    channel.send(self._take_model(file))
                 case say.Reap(pid):
                     channel.send(say.Reaped(_reap(pid)))
                     if self._early_compilers is not None and self._early_compilers.has_ended:
@@ -194,6 +197,18 @@ class Zygote:
         os.close(file)
         compiler.close()
         return say.Spawned(pid)
+
+    def _take_model(self, file: int) -> say.FromZygote:
+        """Have a model, whose file is closed, and return the answer."""
+        try:
+            if self._originals is None:
+                raise ValueError("the zygote has not put its memory in order, so nothing is equal to a model")
+            self._originals.take_model(file)
+        except (ValueError, OSError) as error:
+            return say.Failed(type(error).__name__, str(error))
+        finally:
+            os.close(file)
+        return say.Ready()
 
     def _be_machine(self, message: say.Spawn, file: int, compiler: socket.socket) -> NoReturn:
         status = 1

@@ -1,0 +1,86 @@
+"""The model of what containers' processes have in memory (:mod:`dbt.hypervisor.process.originals`).
+
+It is the VM of a container that has no image and no program, and belongs to nobody. So it has done what each does, and
+nothing of a container is in what the others share.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import socket
+import tempfile
+from collections.abc import Awaitable, Callable, Coroutine
+from ipaddress import IPv4Address, IPv4Network
+from typing import TYPE_CHECKING, Final
+
+from dbt.containers.network.interface import Interface, some_mac
+from dbt.containers.runtime.disk import make_disk
+from dbt.containers.runtime.spec import Limits, Process, RuntimeFailure, Spec
+
+if TYPE_CHECKING:
+    from dbt.containers.runtime.container_vm import ContainerVm
+
+_log: Final = logging.getLogger(__name__)
+#: How long after the start of the first container the model starts, so that nobody waits for it, and how long it is
+#: idle before it is taken, in seconds.
+_AFTER_S: Final = 1.5
+_IDLE_S: Final = 2.5
+_FILES: Final = ("/etc/hosts", "/etc/hostname", "/etc/resolv.conf")
+
+
+async def make_model(
+    start: Callable[[Spec], Coroutine[None, None, ContainerVm]], take: Callable[[ContainerVm], Awaitable[None]]
+) -> None:
+    """Have a model, after a while. ``start`` returns a VM that has done what a container's program waits for, and
+    ``take`` makes the model of it.
+    """
+    await asyncio.sleep(_AFTER_S)
+    try:
+        with tempfile.TemporaryDirectory(prefix="dbt-model-") as folder:
+            disk = os.path.join(folder, "disk")
+            make_disk(disk)
+            vm = await _started(start(_spec(disk)))
+        try:
+            await _use(vm, take)
+        finally:
+            await vm.destroy()
+    except (RuntimeFailure, OSError) as error:
+        _log.warning("containers share less memory, because there is no model: %s", error)
+
+
+async def _started(starting: Coroutine[None, None, ContainerVm]) -> ContainerVm:
+    """Return the VM that starts. There is none if this is cancelled."""
+    task = asyncio.get_running_loop().create_task(starting)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await (await task).destroy()
+        raise
+
+
+async def _use(vm: ContainerVm, take: Callable[[ContainerVm], Awaitable[None]]) -> None:
+    ours, theirs = socket.socketpair()
+    with ours:
+        with theirs:
+            await vm.plug({0: theirs.fileno()})
+        await asyncio.sleep(_IDLE_S)
+        await take(vm)
+
+
+def _spec(disk: str) -> Spec:
+    """Return what the VM is made of. It executes when others do not."""
+    network = IPv4Network("192.0.2.0/24")  # which is nobody's (RFC 5737)
+    card = Interface(0, some_mac(), IPv4Address("192.0.2.2"), network, IPv4Address("192.0.2.1"))
+    return Spec(
+        secrets.token_hex(32),
+        "model",
+        (),
+        disk,
+        Process(("/none",)),
+        limits=Limits(cpu_shares=2),
+        interfaces=(card,),
+        files=dict.fromkeys(_FILES, b""),
+    )
