@@ -334,7 +334,7 @@ class Builder:
                 if chown:
                     with _files(state.layers) as below:
                         owned = replace(wanted, owner=owner_of(chown, below))
-                copy(owned, writer)
+                copy(owned, writer, self._folder)
 
             layer = await self._written(state, write)
         await self._commit(state, container, layer)

@@ -101,8 +101,8 @@ def _digest(tree: Tree, path: str, has_owners: bool) -> str:
     return whole.hexdigest()
 
 
-def copy(wanted: Copy, writer: LayerWriter) -> None:
-    """Put what is copied into a layer. Raise BuildFailed."""
+def copy(wanted: Copy, writer: LayerWriter, folder: str) -> None:
+    """Put what is copied into a layer. Archives are in ``folder`` meanwhile. Raise BuildFailed."""
     if len(wanted.sources) > 1 and not wanted.target.endswith("/"):
         text = "more than one source file, the destination must be a directory and end with a /"
         raise BuildFailed(f"When using {wanted.verb} with {text}")
@@ -112,7 +112,7 @@ def copy(wanted: Copy, writer: LayerWriter) -> None:
         if source.node.is_folder:
             _copy_folder(source, target, wanted, writer)
             continue
-        if wanted.unpacks and source.node.is_file and _unpack(source, target, made_for, writer):
+        if wanted.unpacks and source.node.is_file and _unpack(source, target, made_for, writer, folder):
             continue
         place = target
         if wanted.target.endswith("/") or writer.is_folder(target):
@@ -133,8 +133,8 @@ def _copy_folder(source: Source, target: str, wanted: Copy, writer: LayerWriter)
             writer.add(place, _owned(node, wanted.owner), content, made_for)
 
 
-def _unpack(source: Source, target: str, owner: tuple[int, int], writer: LayerWriter) -> bool:
-    with tempfile.TemporaryFile() as file:
+def _unpack(source: Source, target: str, owner: tuple[int, int], writer: LayerWriter, folder: str) -> bool:
+    with tempfile.TemporaryFile(dir=folder) as file:
         for piece in source.tree.content(source.path, source.node):
             file.write(piece)
         return writer.unpack(file, target, owner)

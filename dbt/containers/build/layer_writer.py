@@ -6,13 +6,14 @@ import posixpath
 import stat
 import tarfile
 from collections.abc import Iterator
-from typing import IO, Final
+from typing import IO, Final, cast
 
 from dbt.containers.build.failures import BuildFailed
 from dbt.containers.build.trees import Node
 from dbt.containers.images import tar_reader as tar
+from dbt.containers.images.disk import write_or_skip
 from dbt.containers.images.errors import BadLayer, PathError
-from dbt.containers.images.tar_reader import Entry, Limits, TarReader
+from dbt.containers.images.tar_reader import Entry, ImpliedFolders, Limits, TarReader
 from dbt.containers.images.unpacking import unpacked
 from dbt.containers.images.view import FilesView
 
@@ -42,6 +43,18 @@ class _Pieces:
         return found
 
 
+class _WithHoles:
+    """A file that is written from its beginning to its end, with holes for zeros."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.tell = file.tell
+
+    def write(self, data: bytes) -> int:
+        write_or_skip(self._file, data)
+        return len(data)
+
+
 class LayerWriter:
     """Writes an archive to ``file``. ``below`` are the files of the image that the layer is for, if it has any.
 
@@ -49,15 +62,19 @@ class LayerWriter:
     """
 
     def __init__(self, file: IO[bytes], below: FilesView | None, time: float) -> None:
-        self._tar = tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT, encoding="utf-8")  # noqa: SIM115
+        self._file = file
+        holes = cast("IO[bytes]", _WithHoles(file))
+        self._tar = tarfile.open(fileobj=holes, mode="w", format=tarfile.PAX_FORMAT, encoding="utf-8")  # noqa: SIM115
         self._below = below
         self._now = (int(time), int(time % 1 * _NANO))
         self._folders: set[str] = {""}
+        self._implied = ImpliedFolders(Limits())
         self.is_empty = True
 
     def close(self) -> None:
         """Write the end of the archive."""
         self._tar.close()
+        self._file.truncate(self._file.tell())
 
     def settled(self, path: str) -> str:
         """Return where a path leads, without a slash in front. What does not exist is as it is written."""
@@ -82,9 +99,15 @@ class LayerWriter:
 
     def make_folder(self, path: str, owner: tuple[int, int], mode: int = 0o755) -> None:
         """Have a directory at a settled path, and those above it. What is there is as it was."""
-        if path in self._folders:
-            return
-        self.make_folder(posixpath.dirname(path), owner, mode)
+        missing: list[str] = []
+        while path not in self._folders:
+            missing.append(path)
+            path = posixpath.dirname(path)
+        for one in reversed(missing):
+            self._implied.add(one)
+            self._make_one(one, owner, mode)
+
+    def _make_one(self, path: str, owner: tuple[int, int], mode: int) -> None:
         try:
             assert self._below is not None
             found = self._below.stat("/" + path)
@@ -120,6 +143,7 @@ class LayerWriter:
             self._tar.addfile(entry, _Pieces(content))
         else:
             self._tar.addfile(entry)
+        self._tar.members.clear()  # type: ignore[attr-defined]  # nobody asks for them, and there may be many
 
     def unpack(self, archive: IO[bytes], path: str, owner: tuple[int, int]) -> bool:
         """Put what is in an archive at a settled path. Return False if it is none."""

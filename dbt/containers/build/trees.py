@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 import stat
 from collections.abc import Iterator
@@ -9,8 +10,9 @@ from typing import IO, Final, NamedTuple, Protocol
 
 from dbt.containers.build.failures import BuildFailed
 from dbt.containers.images import tar_reader as tar
+from dbt.containers.images.disk import write_or_skip
 from dbt.containers.images.errors import BadLayer, PathError
-from dbt.containers.images.tar_reader import Entry, Limits, TarReader, shown
+from dbt.containers.images.tar_reader import Entry, ImpliedFolders, Limits, TarReader, shown
 from dbt.containers.images.unpacking import unpacked
 from dbt.containers.images.view import FileStat, FilesView
 
@@ -83,7 +85,7 @@ class Context:
 
     def __init__(self, archive: IO[bytes], data: IO[bytes], limits: Limits = Limits()) -> None:  # noqa: B008
         self._data = data
-        self._limits = limits
+        self._implied = ImpliedFolders(limits)
         self._end = 0
         self._nodes: dict[str, Node] = {"": Node(stat.S_IFDIR | 0o755, 0, 0, 0, (0, 0))}
         self._children: dict[str, set[str]] = {"": set()}
@@ -91,6 +93,7 @@ class Context:
             reader = TarReader(unpacked(archive), limits)
             for entry in reader.entries():
                 self._take(entry, reader)
+            data.truncate(self._end)
         except BadLayer as error:
             raise BuildFailed(f"Error processing tar file: {error}") from None
 
@@ -98,8 +101,6 @@ class Context:
         parts = [part for part in entry.name.decode("utf-8", "surrogateescape").split("/") if part not in ("", ".")]
         if ".." in parts:
             raise BadLayer(f"the name {shown(entry.name)} leads out of the context")
-        if len(entry.name) > self._limits.path:
-            raise BadLayer(f"the name {shown(entry.name)} is too long")
         path = "/".join(parts)
         if entry.kind == tar.HARD_LINK:
             target = "/".join(part for part in entry.link.decode("utf-8", "surrogateescape").split("/") if part)
@@ -113,7 +114,7 @@ class Context:
             if entry.pieces is not None:
                 raise BadLayer(f"{shown(entry.name)} is a sparse file, which a context cannot have")
             for piece in reader.content():
-                self._data.write(piece)
+                write_or_skip(self._data, piece)
                 self._end += len(piece)
         link = entry.link.decode("utf-8", "surrogateescape") if entry.kind == tar.SYMLINK else ""
         mode = _TYPES[entry.kind] | entry.mode
@@ -123,9 +124,18 @@ class Context:
         """Have a file, in directories that are made if there are none."""
         if not path:
             return
+        missing: list[str] = []
+        above = posixpath.dirname(path)
+        while above not in self._children:
+            missing.append(above)
+            above = posixpath.dirname(above)
+        for one in reversed(missing):
+            self._implied.add(one)
+            self._put_one(one, Node(stat.S_IFDIR | 0o755, 0, 0, 0, (0, 0)))
+        self._put_one(path, node)
+
+    def _put_one(self, path: str, node: Node) -> None:
         above, _, name = path.rpartition("/")
-        if above not in self._children:
-            self._put(above, Node(stat.S_IFDIR | 0o755, 0, 0, 0, (0, 0)))
         if path in self._children and not node.is_folder:
             self.remove(path)
         self._nodes[path] = node

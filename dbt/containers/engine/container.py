@@ -440,6 +440,7 @@ class Container(StoredContainer):
 
     async def unpause(self) -> None:
         """Let it go on. Raise Conflict if it does not stand still."""
+        self.check_decided()
         if not self.record.state.paused:
             raise Conflict(f"Container {self.id} is not paused")
         await self._resume()

@@ -358,6 +358,7 @@ class Containers:
         if container.is_being_removed:
             raise Conflict(f"removal of container {container.id} is already in progress")
         if (state.running or state.starting) and not force:
+            container.check_decided()
             what = "paused" if state.paused else "restarting" if state.restarting else "running"
             before = "Unpause and then stop" if state.paused else "Stop"
             raise Conflict(

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 import os
 import secrets
 import shutil
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final
 
 from dbt.containers.engine.arrivals import Arrivals
 from dbt.containers.engine.containers import Containers
@@ -16,6 +19,7 @@ from dbt.containers.engine.events import Events
 from dbt.containers.engine.parts import Parts
 from dbt.containers.engine.places import Places
 from dbt.containers.engine.records import Records
+from dbt.containers.images.errors import ImageError
 from dbt.containers.images.registry.registries import Registries
 from dbt.containers.images.store import ImageStore
 from dbt.containers.network.membership import Switchboard
@@ -24,6 +28,8 @@ from dbt.containers.network.volumes import Volumes
 from dbt.containers.runtime.runtime import Runtime
 from dbt.containers.runtime.spec import RuntimeFailure
 
+#: After so many seconds, who has failed has let go of what it had.
+_LETS_GO_S: Final = 0.2
 _log = logging.getLogger(__name__)
 
 
@@ -36,6 +42,7 @@ class Engine(Parts):
     version: str
     started_ns: int
     id: str
+    _collecting: set[asyncio.Task[None]] = field(default_factory=set)
 
     @classmethod
     async def open(cls, places: Places, version: str, insecure: Sequence[str] = ()) -> Engine:
@@ -69,6 +76,26 @@ class Engine(Parts):
             id=_id_of(places),
         )
 
+    @contextlib.contextmanager
+    def adding_layers(self) -> Iterator[None]:
+        """Let the block add layers. If it raises, those that no image has got are removed soon afterwards, when nothing
+        of the block refers to them any more.
+        """
+        try:
+            yield
+        except BaseException:
+            task = asyncio.get_running_loop().create_task(self._collect())
+            self._collecting.add(task)
+            task.add_done_callback(self._collecting.discard)
+            raise
+
+    async def _collect(self) -> None:
+        await asyncio.sleep(_LETS_GO_S)
+        try:  # in a thread: others have the store, and wait for the event loop
+            await asyncio.to_thread(self.store.collect)
+        except ImageError as error:  # the next removal or start does it
+            _log.error("layers that no image has are there still: %s", error)
+
     async def warm_up(self) -> None:
         """Do what the first container would wait for."""
         try:
@@ -80,6 +107,7 @@ class Engine(Parts):
         """End all containers, and what belongs to this process."""
         self.events.close()
         await self.arrivals.close()
+        await asyncio.gather(*self._collecting)
         await self.containers.close()
         await self.runtime.close()
         await self.board.close()

@@ -78,7 +78,7 @@ class HealthChecks:
             if is_new:
                 interval = check.start_interval / _NS or min(_START_INTERVAL_S, interval)
             await asyncio.sleep(interval)
-            if self._container.record.state.paused:
+            if self._container.shown_state.paused:
                 continue
             result = await self._check(command, check.timeout / _NS or _TIMEOUT_S)
             is_forgiven = asyncio.get_running_loop().time() - begun < period

@@ -20,7 +20,7 @@ from dbt.containers.engine.log_file import Log, LogOptions
 from dbt.containers.engine.networking import ContainerNetworks
 from dbt.containers.engine.output import Output
 from dbt.containers.engine.parts import Parts
-from dbt.containers.engine.records import Record
+from dbt.containers.engine.records import Record, State
 from dbt.containers.engine.specs import DISK, limits_of, spec_of
 from dbt.containers.engine.stopped_files import StoppedFiles
 from dbt.containers.engine.waiting import Exit
@@ -71,6 +71,12 @@ class StoredContainer:
         """True if its machine may run at another engine, and stands still if it is here."""
         state = self.record.state
         return self.vm.is_undecided if self.vm is not None else bool(state.going_to and state.running)
+
+    @property
+    def shown_state(self) -> State:
+        """Its state as clients are told: it is paused, too, while nobody knows which engine has it."""
+        state = self.record.state
+        return msgspec.structs.replace(state, paused=True) if self.is_undecided else state
 
     @property
     def doubt(self) -> str:
@@ -144,7 +150,7 @@ class StoredContainer:
         warnings = complete_host(updated)
         self.record.definition.host = updated
         try:
-            if self.vm is not None and not self.record.state.paused:
+            if self.vm is not None and not self.shown_state.paused:
                 await self.vm.update(limits_of(self.record.definition, self.networks.place))
         except RuntimeFailure:
             self.record.definition.host = host

@@ -36,7 +36,7 @@ def inspect(container: Container, version: ApiVersion) -> dict[str, Any]:
         "Created": made.created,
         "Path": made.path,
         "Args": made.args,
-        "State": _state(state),
+        "State": _state(container.shown_state),
         "Image": image.id,
         "ResolvConfPath": f"{container.folder}/resolv.conf" if was_started else "",
         "HostnamePath": f"{container.folder}/hostname" if was_started else "",
@@ -91,7 +91,7 @@ def _mount(point: MountPoint) -> dict[str, Any]:
 def summary(container: Container, networks: dict[str, Any], ports: list[dict[str, Any]]) -> dict[str, Any]:
     """Return what docker's list says of a container."""
     record = container.record
-    made, state = record.definition, record.state
+    made, state = record.definition, container.shown_state
     return {
         "Id": made.id,
         "Names": [f"/{record.name}"],
@@ -111,7 +111,7 @@ def summary(container: Container, networks: dict[str, Any], ports: list[dict[str
 
 def status_text(container: Container) -> str:
     """Return docker's sentence about the state of a container, as "Up 2 minutes"."""
-    state = container.record.state
+    state = container.shown_state
     if state.running:
         if state.restarting:
             return f"Restarting ({state.exit_code}) {_ago(state.finished)} ago"
@@ -174,7 +174,7 @@ class Chosen:
     def __call__(self, container: Container, networks: list[str]) -> bool:
         """Return True if it is. ``networks`` are names and ids of the networks in which the container is."""
         filters, record = self._filters, container.record
-        made, state = record.definition, record.state
+        made, state = record.definition, container.shown_state
         health = state.health.status if state.health is not None else "none"
         return (
             (self._everything or state.running)

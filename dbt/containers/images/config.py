@@ -7,7 +7,7 @@ and means nothing to us.
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import msgspec
 from msgspec import Meta, field
@@ -16,6 +16,8 @@ from dbt.containers.images.errors import BadConfig
 
 #: A configuration is some kilobytes. This much is kept of none.
 MOST_BYTES: Final = 8 << 20
+#: An image has at most 125 layers, and between them steps that have made none.
+_MOST_STEPS: Final = 1 << 12
 _PLACE = re.compile(r"^(?P<what>.*?)(?: - at `\$\.?(?P<place>.*)`)?$", re.DOTALL)
 
 Digest = Annotated[str, Meta(pattern=r"^sha256:[0-9a-f]{64}$")]
@@ -32,15 +34,19 @@ class HealthCheck(msgspec.Struct, frozen=True, rename="pascal"):
     retries: int = 0
 
 
+class _Nothing(msgspec.Struct, frozen=True):
+    """An object of which nothing is kept."""
+
+
 class RunConfig(msgspec.Struct, frozen=True, rename="pascal"):
     """What a container of the image is started with, if its user says nothing else."""
 
     user: str = ""
-    exposed_ports: dict[str, Any] | None = None
+    exposed_ports: dict[str, _Nothing] | None = None
     env: list[str] | None = None
     entrypoint: list[str] | None = None
     cmd: list[str] | None = None
-    volumes: dict[str, Any] | None = None
+    volumes: dict[str, _Nothing] | None = None
     working_dir: str = ""
     labels: dict[str, str] | None = None
     stop_signal: str = ""
@@ -81,7 +87,7 @@ class ImageConfig(msgspec.Struct, frozen=True):
     docker_version: str = ""
     run: RunConfig | None = field(default=None, name="config")
     rootfs: RootFs | None = None
-    history: list[History] | None = None
+    history: Annotated[list[History], Meta(max_length=_MOST_STEPS)] | None = None
 
     @property
     def diff_ids(self) -> list[str]:

@@ -6,12 +6,15 @@ import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import BinaryIO, Final
+from typing import IO, BinaryIO, Final
 
 from dbt.containers.images.errors import StoreError
 
 #: What the database may need to forget something, in bytes, with its log.
 _RESERVE: Final = 1 << 20
+#: Fewer zeros are written, and so are more of them in one piece, which is larger than what is read at once.
+_HOLE: Final = 4096
+_ZEROS: Final = bytes(1 << 18)
 #: The error numbers of a disk that is full, or of which a user has no more.
 NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT)
 
@@ -25,6 +28,16 @@ def disk_errors(folder: str) -> Iterator[None]:
         if error.errno in NO_ROOM:
             raise StoreError(f"there is no room left for images in {folder}") from None
         raise StoreError(f"the images in {folder} cannot be changed: {error}") from None
+
+
+def write_or_skip(file: IO[bytes], data: bytes) -> None:
+    """Write the next piece of a file, or leave a hole for zeros, so that an archive of packed zeros takes no disk. The
+    file has to be truncated to its size, at its end at the latest.
+    """
+    if len(data) >= _HOLE and _ZEROS.startswith(data):
+        file.seek(len(data), os.SEEK_CUR)
+    else:
+        file.write(data)
 
 
 def write_down(*files: BinaryIO) -> None:

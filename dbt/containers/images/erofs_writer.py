@@ -9,6 +9,7 @@ from __future__ import annotations
 import stat
 from typing import BinaryIO, Final
 
+from dbt.containers.images.disk import write_or_skip
 from dbt.containers.images.erofs_format import (
     BLOCK,
     BLOCK_BITS,
@@ -65,7 +66,7 @@ class ErofsWriter:
         return self._end
 
     def write(self, data: bytes) -> None:
-        self._file.write(data)
+        write_or_skip(self._file, data)
 
     def skip_to(self, offset: int) -> None:
         """Leave zeros up to an offset in the image."""

@@ -12,7 +12,7 @@ from typing import Final
 
 from dbt.containers.images import tar_reader as tar
 from dbt.containers.images.errors import BadLayer
-from dbt.containers.images.tar_reader import Entry, Limits, shown
+from dbt.containers.images.tar_reader import Entry, ImpliedFolders, Limits, shown
 
 OPAQUE: Final = (b"trusted.overlay.opaque", b"y")
 #: How AUFS, and so every layer's archive, marks what is no longer there.
@@ -67,13 +67,12 @@ class LayerTree:
 
     def __init__(self, limits: Limits) -> None:
         self.root = Node(stat.S_IFDIR | 0o755)
-        self._limits, self._names, self._steps, self._nodes = limits, 0, 0, 0
+        self._limits, self._steps, self._implied = limits, 0, ImpliedFolders(limits)
         self._opaque: list[Node] = []
         self._hidden: list[tuple[Node, bytes]] = []
 
     def add(self, entry: Entry) -> Node | None:
         """Add an entry, and return its node if it is a file whose content comes now. Raise BadLayer."""
-        self._account(entry)
         parts = self._parts(entry.name)
         if not parts:
             if entry.kind != tar.DIRECTORY:
@@ -98,16 +97,8 @@ class LayerTree:
         folder.children[name] = node
         return node if entry.kind == tar.FILE else None
 
-    def _account(self, entry: Entry) -> None:
-        self._names += len(entry.name) + len(entry.link)
-        self._names += sum(len(name) + len(value) for name, value in entry.xattrs)
-        if self._names > self._limits.names:
-            raise BadLayer(f"the archive's names and attributes have more than {self._limits.names} bytes")
-
     def _parts(self, path: bytes) -> list[bytes]:
         """Return the components of a path, which is taken from the root of the layer."""
-        if len(path) > self._limits.path:
-            raise BadLayer(f"the archive has a path of more than {self._limits.path} bytes: {shown(path)}")
         found: list[bytes] = []
         for part in path.split(b"/"):
             if part == b"..":
@@ -136,9 +127,7 @@ class LayerTree:
             assert children is not None
             node = children.get(part)
             if node is None:
-                self._nodes += 1
-                if self._nodes > self._limits.entries:
-                    raise BadLayer(f"the archive has more than {self._limits.entries} directories without an entry")
+                self._implied.add(part)
                 node = children[part] = Node(stat.S_IFDIR | 0o755, mtime=entry.mtime)
             if stat.S_ISLNK(node.mode):
                 links += 1

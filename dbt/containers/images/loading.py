@@ -122,7 +122,7 @@ class _Content:
     def __init__(self, store: ImageStore, stream: BinaryIO | ByteSource) -> None:
         self._store = store
         self._documents: dict[str, bytes] = {}
-        self._layers: dict[str, Layer | BadLayer] = {}
+        self._layers: dict[str, Layer | str] = {}
         self._links: dict[str, str] = {}
         self._held = 0
         reader = TarReader(unpacked(stream), _LIMITS)
@@ -146,7 +146,7 @@ class _Content:
         try:
             self._layers[name] = self._store.add_layer(_ContentSource(first, pieces))
         except BadLayer as error:  # it may be none
-            self._layers[name] = error
+            self._layers[name] = str(error)  # the error itself has what was read of it
 
     def _followed(self, path: str) -> str:
         name = _normal(path.encode("utf-8", "surrogateescape"))
@@ -289,9 +289,11 @@ def _load_legacy(store: ImageStore, content: _Content, listed: bytes, renames: b
         steps: list[dict[str, Any]] = []
         layers: list[Layer] = []
         step: str | None = top
+        seen: set[str] = set()
         while step:
-            if len(steps) > _LIMITS.component:
+            if len(steps) > _LIMITS.component or step in seen:
                 raise BadArchive("the archive has an image of too many layers")
+            seen.add(step)
             steps.insert(0, _decoded(content.needed(f"{step}/json"), dict[str, Any], "json"))
             layers.insert(0, content.layer(f"{step}/layer.tar"))
             parent = steps[0].get("parent")

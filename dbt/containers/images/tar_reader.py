@@ -29,19 +29,37 @@ class Limits:
 
     - ``bytes``: its own size, unpacked, and what is in its files together.
     - ``entries``: files, directories and so on.
-    - ``header``: bytes of one extended header, or long name.
-    - ``names``: bytes of all names, links and extended attributes.
+    - ``folders``: directories that are in paths only.
+    - ``header``: bytes of the extended headers and long names of one entry.
+    - ``names``: bytes of all names, links and extended attributes, and a fourth of it of directories without entries.
     - ``steps``: components of all paths, with those of the links in their ways.
     - ``path``: bytes of one path, and ``component`` of a name in it, as Linux has them.
     """
 
     bytes: int = 32 << 30
     entries: int = 1 << 19
+    folders: int = 1 << 16
     header: int = 1 << 20
     names: int = 128 << 20
     steps: int = 1 << 24
     path: int = 4095
     component: int = 255
+
+
+class ImpliedFolders:
+    """Counts directories that are in the paths of an archive and have no entry there: one path may have thousands."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits, self._count, self._names = limits, 0, 0
+
+    def add(self, name: bytes | str) -> None:
+        """Count one that is kept under a name. Raise BadLayer if there are too many."""
+        self._count += 1
+        self._names += len(name)
+        if self._count > self._limits.folders:
+            raise BadLayer(f"the archive has more than {self._limits.folders} directories without an entry")
+        if self._names > self._limits.names // 4:
+            raise BadLayer(f"the paths of the archive's {self._count} directories without an entry are too long")
 
 
 @dataclass(slots=True)
@@ -66,11 +84,12 @@ class Entry:
 
 @dataclass(slots=True)
 class _Extended:
-    """What stands before a header and overrides it."""
+    """What stands before a header and overrides it, and how many bytes that has in the archive."""
 
     values: dict[bytes, bytes] = field(default_factory=dict)
     xattrs: dict[bytes, bytes] = field(default_factory=dict)
     sparse: list[int] = field(default_factory=list)
+    size: int = 0
 
 
 class TarReader:
@@ -82,7 +101,7 @@ class TarReader:
         self._source, self._limits, self._between = source, limits, between
         self._buffer, self._at = b"", 0
         self._hash = hashlib.sha256()
-        self._left = self._padding = 0
+        self._left = self._padding = self._names = 0
         self.bytes_read = 0
 
     @property
@@ -159,10 +178,21 @@ class TarReader:
             number += 1
             if number > self._limits.entries:
                 raise BadLayer(f"the archive has more than {self._limits.entries} entries")
+            self._account(entry)
             yield entry
             self._finish_entry()
         while piece := self._some(PIECE):
             self._between(piece)
+
+    def _account(self, entry: Entry) -> None:
+        """See that what says where an entry belongs does not exceed the limits."""
+        for path in (entry.name, entry.link) if entry.kind == HARD_LINK else (entry.name,):
+            if len(path) > self._limits.path:
+                raise BadLayer(f"the archive has a path of more than {self._limits.path} bytes: {shown(path)}")
+        self._names += len(entry.name) + len(entry.link)
+        self._names += sum(len(name) + len(value) for name, value in entry.xattrs)
+        if self._names > self._limits.names:
+            raise BadLayer(f"the archive's names and attributes have more than {self._limits.names} bytes")
 
     def _next(self, extended: _Extended) -> Entry | None:
         while True:
@@ -178,17 +208,18 @@ class TarReader:
             match header.kind:
                 case b"L" | b"K":
                     key = b"path" if header.kind == _LONG_NAME else b"linkpath"
-                    extended.values[key] = self._special(header.size).rstrip(b"\0")
+                    extended.values[key] = self._special(header.size, extended).rstrip(b"\0")
                 case b"x" | b"X":
-                    _note(extended, self._special(header.size))
+                    _note(extended, self._special(header.size, extended))
                 case b"g":
-                    tar.pax_records(self._special(header.size))  # docker ignores them, too
+                    tar.pax_records(self._special(header.size, extended))  # docker ignores them, too
                 case _:
                     return self._entry(header, block, extended)
 
-    def _special(self, size: int) -> bytes:
-        if size > self._limits.header:
-            raise BadLayer(f"the archive has an extended header of more than {self._limits.header} bytes")
+    def _special(self, size: int, extended: _Extended) -> bytes:
+        extended.size += BLOCK + size
+        if extended.size > self._limits.header:
+            raise BadLayer(f"the archive has extended headers of more than {self._limits.header} bytes for one entry")
         data = self._between_exactly(size)
         self._between_exactly(-size % BLOCK)
         return data

@@ -8,9 +8,12 @@ import io
 import lzma
 import zlib
 from collections.abc import Callable
-from typing import BinaryIO, Final, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Final, Protocol
 
 from dbt.containers.images.errors import BadLayer
+
+if TYPE_CHECKING:
+    import zstandard
 
 #: What a zstd or xz stream may need of memory. By default, the tools that write them need at most 128 and 64 MiB.
 _MOST_WINDOW: Final = 128 << 20
@@ -59,10 +62,8 @@ class _Zstd:
 
     needs_input = True
 
-    def __init__(self) -> None:
-        import zstandard
-
-        self._object = zstandard.ZstdDecompressor(max_window_size=_MOST_WINDOW).decompressobj()
+    def __init__(self, decompressor: zstandard.ZstdDecompressor) -> None:
+        self._object = decompressor.decompressobj()
 
     @property
     def eof(self) -> bool:
@@ -83,25 +84,38 @@ class _Members:
 
     def __init__(self, source: ByteSource, make: Callable[[], _Decompressor], step: int = _PIECE) -> None:
         self._source, self._make, self._now, self._step = source, make, make(), step
-        self._input = self._ready = memoryview(b"")
+        self._ready = memoryview(b"")
+        self._input, self._at = b"", 0
 
     def read(self, size: int, /) -> bytes:
         while not self._ready:
             if self._now.eof:
-                self._input = memoryview(self._now.unused_data + self._input)
-                while not self._input or self._input[0] == 0:
-                    self._input = self._input[1:] or memoryview(self._source.read(_PIECE))
-                    if not self._input:
-                        return b""
+                self._at -= len(self._now.unused_data)
+                if not self._skip_zeros():
+                    return b""
                 self._now = self._make()
-            if not self._input and self._now.needs_input:
-                self._input = memoryview(self._source.read(_PIECE))
-                if not self._input:
-                    raise EOFError
-            step, self._input = self._input[: self._step], self._input[self._step :]
-            self._ready = memoryview(self._now.decompress(bytes(step), size))
+            if self._at == len(self._input) and self._now.needs_input and not self._refill():
+                raise EOFError
+            step = self._input[self._at : self._at + self._step]
+            self._at += len(step)
+            self._ready = memoryview(self._now.decompress(step, size))
         piece, self._ready = self._ready[:size], self._ready[size:]
         return bytes(piece)
+
+    def _refill(self) -> bool:
+        """Take the next piece of the source. Return False at its end."""
+        self._input, self._at = self._source.read(_PIECE), 0
+        return bool(self._input)
+
+    def _skip_zeros(self) -> bool:
+        """Go to where the next stream begins. Return False if there is none."""
+        while True:
+            while self._at < len(self._input) and self._input[self._at] == 0:
+                self._at += 1
+            if self._at < len(self._input):
+                return True
+            if not self._refill():
+                return False
 
 
 class _Checked:
@@ -134,7 +148,9 @@ def unpacked(stream: BinaryIO | ByteSource) -> ByteSource:
     if first.startswith(_ZSTD) or (first[1:4] == b"\x2a\x4d\x18" and first[0] >> 4 == 5):
         import zstandard
 
-        return _Checked(_Members(source, _Zstd, _ZSTD_STEP), "zstd", (zstandard.ZstdError, EOFError))
+        shared = zstandard.ZstdDecompressor(max_window_size=_MOST_WINDOW)
+        members = _Members(source, lambda: _Zstd(shared), _ZSTD_STEP)
+        return _Checked(members, "zstd", (zstandard.ZstdError, EOFError))
     if first.startswith(_BZIP2):
         return _Checked(_Members(source, bz2.BZ2Decompressor), "bzip2", (OSError, EOFError))
     if first.startswith(_XZ):

@@ -52,6 +52,17 @@ def _states(*engines: TestEngine) -> list[list[str]]:
     return [[one["State"] for one in engine.ask("GET", "/containers/json?all=1").json] for engine in engines]
 
 
+def _stands_still(engine: TestEngine) -> None:
+    """See that all that is said of the container is what docker says of a paused one, and is said at once."""
+    state = engine.ask("GET", "/containers/box/json").json["State"]
+    assert (state["Status"], state["Running"], state["Paused"]) == ("paused", True, True)
+    (listed,) = engine.ask("GET", '/containers/json?filters={"status":["paused"]}').json
+    assert listed["Status"].endswith("(Paused)")
+    info = engine.ask("GET", "/info").json
+    assert (info["ContainersRunning"], info["ContainersPaused"]) == (0, 1)
+    assert engine.ask("GET", "/containers/box/stats?stream=0").status == 200
+
+
 def _settled(*engines: TestEngine) -> list[list[str]]:
     """Return the states at two engines when the container is at one of them, and its machine does not stand still."""
     end = time.monotonic() + 60
@@ -74,7 +85,8 @@ def test_its_user_decides(tmp_path: Path, is_killed: bool) -> None:
             began = time.monotonic()
             here.start()
             assert time.monotonic() - began < 25  # nobody is waited for that does not answer
-        assert _states(here) == [["running"]]
+        assert _states(here) == [["paused"]]
+        _stands_still(here)
         if not is_killed:
             said = here.ask("POST", "/dbt/containers/box/resume?force=1")
             assert said.status == 409 and "cannot go on here" in said.message
@@ -82,11 +94,12 @@ def test_its_user_decides(tmp_path: Path, is_killed: bool) -> None:
         os.kill(lease.pid, signal.SIGKILL)
         while list(leases(str(there.folder / "machines"))):
             time.sleep(0.05)
-        for request in ("start", "stop", "pause", "kill?signal=TERM", "exec"):
+        for request in ("start", "stop", "pause", "unpause", "kill?signal=TERM", "attach?stream=1", "exec"):
             said = here.ask("POST", f"/containers/box/{request}", {"Cmd": ["words"]} if request == "exec" else None)
-            assert said.status == 409 and "dbt container resume --force box" in said.message, request
+            assert said.status == 409 and b"dbt container resume --force box" in said.body, request
         assert here.ask("POST", "/dbt/containers/box/resume").status == 409
         assert here.ask("POST", "/dbt/containers/box/resume?force=1").status == 204
+        assert _states(here) == [["running"]]
         assert _speaks(here)
         assert here.ask("POST", "/dbt/containers/box/resume?force=1").status == 409
         assert here.ask("POST", "/containers/box/start").status == 304
@@ -94,7 +107,8 @@ def test_its_user_decides(tmp_path: Path, is_killed: bool) -> None:
 
 def test_it_can_be_removed(tmp_path: Path) -> None:
     with _undecided(tmp_path) as (here, _):
-        assert here.ask("DELETE", "/containers/box").status == 409
+        said = here.ask("DELETE", "/containers/box")
+        assert said.status == 409 and "dbt container resume --force box" in said.message
         assert here.ask("DELETE", "/containers/box?force=1").status == 204
         assert not list((here.folder / "containers").iterdir())
 

@@ -54,6 +54,33 @@ def summed(block: bytes | bytearray) -> bytes:
     return bytes(copy)
 
 
+def raw(name: bytes = b"file", size: bytes = b"00000000000", kind: bytes = b"0", **fields: bytes) -> bytes:
+    """Return a header with its checksum. ``fields`` replace bytes at named offsets."""
+    offsets = {"mode": 100, "uid": 108, "gid": 116, "mtime": 136, "link": 157, "magic": 257, "major": 329, "rest": 386}
+    block = bytearray(512)
+    block[: len(name)] = name
+    for at, value in ((100, b"0000644"), (108, b"0000000"), (116, b"0000000"), (136, b"00000000000")):
+        block[at : at + len(value)] = value
+    block[124 : 124 + len(size)] = size
+    block[156:157] = kind
+    block[257:265] = b"ustar\x0000"
+    for field, value in fields.items():
+        block[offsets[field] : offsets[field] + len(value)] = value
+    return summed(block)
+
+
+def pax(data: bytes) -> bytes:
+    return raw(b"pax", b"%011o" % len(data), b"x") + data + bytes(-len(data) % 512) + raw()
+
+
+def record(key: str, value: str) -> bytes:
+    body = f" {key}={value}\n".encode()
+    size = len(body) + 1
+    while len(str(size)) + len(body) != size:
+        size += 1
+    return str(size).encode() + body
+
+
 #: Two layers that are put on each other.
 LOW = archive(
     [

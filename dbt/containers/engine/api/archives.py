@@ -125,7 +125,8 @@ class _Archives:
             call.texts("changes"),
             call.flag("pause", default=True),
         )
-        image = await commit(self._engine, container, wish)
+        with self._engine.adding_layers():
+            image = await commit(self._engine, container, wish)
         return json_answer({"Id": image.id}, 201)
 
 

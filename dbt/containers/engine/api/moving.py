@@ -80,7 +80,8 @@ class _Arriving:
             for _ in load(store, source, renames=False):
                 pass  # each is there once it is yielded
 
-        await asyncio.to_thread(take)
+        with self._engine.adding_layers():
+            await asyncio.to_thread(take)
         return _NOTHING
 
     async def offer(self, call: Call) -> Answer:

@@ -105,7 +105,7 @@ class _Sample(msgspec.Struct):
 
 async def _sample(container: Container) -> _Sample:
     """Return what a container uses now. A paused one uses what it did before."""
-    if container.vm is not None and not container.record.state.paused:
+    if container.vm is not None and not container.shown_state.paused:
         try:
             container.last_stats = await container.vm.stats()
         except RuntimeFailure:

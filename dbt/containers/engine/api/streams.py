@@ -45,6 +45,7 @@ class _Streams:
     async def _attach(self, call: Call) -> Answer:
         container = self._engine.containers.find(call.parts["id"])
         state, config = container.record.state, container.record.definition.config
+        container.check_decided()
         if state.paused:
             raise Conflict(f"container {container.id} is paused, unpause the container before attach")
         if state.restarting:

@@ -101,7 +101,7 @@ class _System:
         return json_answer({**older, **self._counts(), **self._what_there_is()})
 
     def _counts(self) -> dict[str, Any]:
-        states = [one.record.state for one in self._engine.containers]
+        states = [one.shown_state for one in self._engine.containers]
         return {
             "ID": self._engine.id,
             "Containers": len(states),

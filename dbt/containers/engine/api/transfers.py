@@ -70,10 +70,11 @@ class _Transfers:
         reference = _with_tag(call.text("fromImage"), call.text("tag"))
 
         async def pull(report: _Report) -> None:
-            if reference.tag or reference.digest:
-                await self._registries.pull(reference, report, _credentials(call), call.text("platform"))
-            else:
-                await self._registries.pull_all(reference, report, _credentials(call), call.text("platform"))
+            with self._engine.adding_layers():
+                if reference.tag or reference.digest:
+                    await self._registries.pull(reference, report, _credentials(call), call.text("platform"))
+                else:
+                    await self._registries.pull_all(reference, report, _credentials(call), call.text("platform"))
             self._engine.events.tell("image", "pull", reference.familiar, {"name": reference.familiar_repository})
 
         return await told(pull)
@@ -114,14 +115,15 @@ class _Transfers:
             return import_tar(self._engine.store, tar, datetime.now(UTC), message, config, names)
 
         async def work(report: _Report) -> None:
-            if source == "-":
-                image = await asyncio.to_thread(make, BodySource(call.body))
-            else:
-                url = source if "://" in source else f"http://{source}"
-                fetched = await asyncio.to_thread(fetch, url, self._engine.places.spool)
-                with fetched.file as file:
-                    report({"status": f"Downloading from {url}"})
-                    image = await asyncio.to_thread(make, cast("BinaryIO", file))
+            with self._engine.adding_layers():
+                if source == "-":
+                    image = await asyncio.to_thread(make, BodySource(call.body))
+                else:
+                    url = source if "://" in source else f"http://{source}"
+                    fetched = await asyncio.to_thread(fetch, url, self._engine.places.spool)
+                    with fetched.file as file:
+                        report({"status": f"Downloading from {url}"})
+                        image = await asyncio.to_thread(make, cast("BinaryIO", file))
             self._engine.events.tell("image", "import", image.id, {"name": name.familiar if name else image.id})
             report({"status": image.id})
 
@@ -153,7 +155,8 @@ class _Transfers:
 
         async def work(report: _Report) -> None:
             try:
-                await asyncio.to_thread(add, report)
+                with self._engine.adding_layers():
+                    await asyncio.to_thread(add, report)
             except ImageError as error:  # it is a message, as docker has it, also if it is the first one
                 text = f"Error processing tar file: {error}"
                 report({"errorDetail": {"message": text}, "error": text})
