@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from dbt.containers.runtime.container_vm import ContainerVm
 
 _log: Final = logging.getLogger(__name__)
-#: How long after the start of the first container the model starts, so that nobody waits for it, and how long it is
+#: How many VMs there are when a model is made. It takes a second of a processor's time, once.
+WORTH_IT: Final = 4
+#: How long after the start of the last of them the model starts, so that nobody waits for it, and how long it is
 #: idle before it is taken, in seconds.
 _AFTER_S: Final = 1.5
 _IDLE_S: Final = 2.5

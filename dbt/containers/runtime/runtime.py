@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final, Protocol
 
 from dbt.containers.network.interface import some_mac
+from dbt.containers.runtime import model
 from dbt.containers.runtime.checkpoint import PortState, read_checkpoint
 from dbt.containers.runtime.container_vm import ContainerVm
 from dbt.containers.runtime.domains import ContainerDomains
-from dbt.containers.runtime.model import make_model
 from dbt.containers.runtime.recordings import RecordingPlan, new_recording
 from dbt.containers.runtime.root_request import check_texts, directories, main_request, model_request, stopped_request
 from dbt.containers.runtime.spec import MOST_CARDS, RuntimeFailure, Spec, machine_card
@@ -131,8 +131,8 @@ class Runtime:
                 vm.domain.start_in(template, arguments, identity, file)
 
         await self._begin(vm, start)
-        if self._model is None:
-            self._model = asyncio.get_running_loop().create_task(make_model(self._start_model, self._take_model))
+        if self._model is None and len(self._vms) >= model.WORTH_IT:
+            self._model = asyncio.get_running_loop().create_task(model.make_model(self._start_model, self._take_model))
         await _connect(vm, connection)
         await vm.begin(request, has_program)
         return vm

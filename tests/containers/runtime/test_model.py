@@ -45,7 +45,7 @@ def shared_parts(process: Path) -> int:
 
 def test_those_that_wait_share_what_they_have_with_it(boxes: Boxes) -> None:
     async def run() -> None:
-        vms = [await boxes.start(process=COPY) for _ in range(2)]
+        vms = [await boxes.start(process=COPY) for _ in range(model.WORTH_IT)]
         task = boxes.runtime._model
         assert task is not None
         await task
@@ -59,6 +59,7 @@ def test_those_that_wait_share_what_they_have_with_it(boxes: Boxes) -> None:
 
 def test_an_engine_that_ends_meanwhile_leaves_no_model(boxes: Boxes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model, "_AFTER_S", 0)
+    monkeypatch.setattr(model, "WORTH_IT", 1)
     started = asyncio.Event()
 
     async def run() -> None:
@@ -82,6 +83,7 @@ def test_without_a_model_containers_run(
     boxes: Boxes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(model, "_AFTER_S", 0)
+    monkeypatch.setattr(model, "WORTH_IT", 1)
     monkeypatch.setattr(model, "make_disk", lambda path: Path(path, "none").touch())
 
     async def run() -> None:
