@@ -75,7 +75,8 @@ def test_the_rest_is_delivered_where_it_was(name: str, tmp_path: Path) -> None:
 
 def test_right_before_and_after_each_delivery(tmp_path: Path) -> None:
     code, data = _GUESTS["interrupts"]
-    record(made(code, Trickle(data, 2)), str(tmp_path / "run"))
+    # In a slow tier the guest executes little between two looks at the line, however fast this host is.
+    record(made(code, Trickle(data, 2), tier="reference"), str(tmp_path / "run"))
     times = [delivery.time for delivery in read_recording(str(tmp_path / "run")).deliveries[:6]]
     icounts = sorted({time + more for time in times for more in (-1, 0, 1)} - {0, -1})
     check_replays(made(code, CaptureConsole()), str(tmp_path / "run"), icounts)
