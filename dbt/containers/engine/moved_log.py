@@ -7,11 +7,12 @@ import re
 import shutil
 import tarfile
 from collections.abc import Iterator
+from functools import partial
 from typing import Final
 
 from dbt.containers.engine.body_source import BodySource
 from dbt.containers.engine.errors import BadParameter
-from dbt.containers.images.tar_header import BLOCK
+from dbt.containers.images.tar_writer import TarWriter
 
 _PIECE: Final = 1 << 20
 _NEW: Final = "log-that-comes"
@@ -24,17 +25,13 @@ def is_log(name: str, id: str) -> bool:
 
 def packed(folder: str, id: str) -> Iterator[bytes]:
     """Yield the archive of the log in the directory of a container that has ended here."""
+    written = TarWriter()
     for name in sorted(os.listdir(folder)):
-        if not is_log(name, id):
-            continue
-        with open(os.path.join(folder, name), "rb") as file:
-            info = tarfile.TarInfo(name)
-            info.size = os.fstat(file.fileno()).st_size
-            yield info.tobuf(tarfile.PAX_FORMAT)
-            while piece := file.read(_PIECE):
-                yield piece
-            yield bytes(-info.size % BLOCK)
-    yield bytes(2 * BLOCK)
+        if is_log(name, id):
+            with open(os.path.join(folder, name), "rb") as file:
+                size = os.fstat(file.fileno()).st_size
+                yield from written.file(name, size, iter(partial(file.read, _PIECE), b""))
+    yield written.end()
 
 
 def unpack(source: BodySource, folder: str, id: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import tarfile
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -12,14 +11,12 @@ import msgspec
 from dbt.containers.images.image import Image
 from dbt.containers.images.reference import Reference, familiar
 from dbt.containers.images.store import ImageStore
-from dbt.containers.images.tar_header import BLOCK
+from dbt.containers.images.tar_writer import TarWriter
 
 _MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
 _CONFIG: Final = "application/vnd.oci.image.config.v1+json"
 _LAYER: Final = "application/vnd.oci.image.layer.v1.tar"
 _INDEX: Final = "application/vnd.oci.image.index.v1+json"
-#: A tar archive has a multiple of this size.
-_RECORD: Final = 20 * BLOCK
 
 
 class Saved(NamedTuple):
@@ -31,7 +28,7 @@ class Saved(NamedTuple):
 
 def save(store: ImageStore, images: Iterable[Saved]) -> Iterator[bytes]:
     """Yield the archive of images. Raise StoreError if a layer is damaged."""
-    written = _Written()
+    written = TarWriter()
     listed, manifests, repositories = [], [], dict[str, dict[str, str]]()
     for folder in ("blobs/", "blobs/sha256/"):
         yield written.header(folder, 0)
@@ -57,37 +54,6 @@ def save(store: ImageStore, images: Iterable[Saved]) -> Iterator[bytes]:
     for path, document in documents:
         yield from written.document(path, msgspec.json.encode(document))
     yield written.end()
-
-
-class _Written:
-    """The archive as far as it has been written: no file is there twice."""
-
-    def __init__(self) -> None:
-        self._paths: set[str] = set()
-        self._size = 0
-
-    def header(self, path: str, size: int) -> bytes:
-        info = tarfile.TarInfo(path.rstrip("/"))
-        info.size, info.mode = size, 0o644
-        if path.endswith("/"):
-            info.type, info.mode = tarfile.DIRTYPE, 0o755
-        data = info.tobuf(tarfile.GNU_FORMAT)
-        self._size += len(data) + size + -size % BLOCK
-        return data
-
-    def file(self, path: str, size: int, pieces: Iterable[bytes]) -> Iterator[bytes]:
-        if path in self._paths:
-            return
-        self._paths.add(path)
-        yield self.header(path, size)
-        yield from pieces
-        yield bytes(-size % BLOCK)
-
-    def document(self, path: str, document: bytes) -> Iterator[bytes]:
-        return self.file(path, len(document), (document,))
-
-    def end(self) -> bytes:
-        return bytes(2 * BLOCK + -(self._size + 2 * BLOCK) % _RECORD)
 
 
 def _by_image(images: Iterable[Saved]) -> list[Saved]:
