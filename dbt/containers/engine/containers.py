@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dbt.containers.engine.config import CreateBody, words
 from dbt.containers.engine.container import Container
 from dbt.containers.engine.creation import check_config, complete_host, merge_config
-from dbt.containers.engine.departure import Departure, hand_over
+from dbt.containers.engine.departure import Departure, hand_log, hand_over
 from dbt.containers.engine.errors import BadParameter, Conflict, EngineError, NotFound, NotModified
 from dbt.containers.engine.filters import Filters
 from dbt.containers.engine.mounts import MountMaker
@@ -120,9 +120,11 @@ class Containers:
             raise EngineError(f"the engine at {peer.text} does not know yet whether it comes")
         if standing is Standing.UNDECIDED and container.vm is not None:
             await asyncio.to_thread(peer.keep_out, container.id)  # there, it is waited for what is said here
-        elif standing is not Standing.UNKNOWN:
-            await hand_over(container, peer, is_known=standing is Standing.HERE)
+        elif standing is Standing.UNDECIDED:
+            await hand_over(container, peer)
             standing = Standing.HERE
+        elif standing is Standing.HERE:
+            await hand_log(container, peer)
         if not state.going_to or container.is_being_removed:  # a user has been quicker
             return container.is_being_removed
         if standing is Standing.HERE:

@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
@@ -150,24 +150,35 @@ class Departure:
             self._send(IMAGES, save(self._parts.store, [Saved(image, image.names)]))
 
 
-async def hand_over(container: Container, peer: Peer, port: PortState | None = None, is_known: bool = False) -> None:
+async def hand_over(container: Container, peer: Peer, port: PortState | None = None) -> None:
     """Let another engine have a container for good, of which it has the machine, with all that is left of it here.
-    Without a ``port``, it asks the guest where that is. ``is_known``: it has said already that it goes on. Raise
-    EngineError if it does not say so.
+    Without a ``port``, it asks the guest where that is. Raise EngineError if it does not say that it goes on with it.
     """
-    where = f"{ARRIVALS}/{container.id}"
+    await hand_log(container, peer)
 
     def tell() -> None:
-        if not peer.is_local:
-            with peer.client() as client:
-                client.socket.settimeout(_HANDING_S)
-                client.send("POST", f"{where}/log", packed(container.folder, container.id))
-        if is_known:
-            return
         with peer.client() as client:
             client.socket.settimeout(_HANDING_S)
-            client.ask("POST", where, None if port is None else msgspec.to_builtins(port))
+            client.ask("POST", f"{ARRIVALS}/{container.id}", None if port is None else msgspec.to_builtins(port))
 
+    await _told(tell, peer)
+
+
+async def hand_log(container: Container, peer: Peer) -> None:
+    """Let another engine have the log of a container, which one of this host takes by itself. Raise EngineError if it
+    does not take it.
+    """
+
+    def tell() -> None:
+        with peer.client() as client:
+            client.socket.settimeout(_HANDING_S)
+            client.send("POST", f"{ARRIVALS}/{container.id}/log", packed(container.folder, container.id))
+
+    if not peer.is_local:
+        await _told(tell, peer)
+
+
+async def _told(tell: Callable[[], None], peer: Peer) -> None:
     try:
         await asyncio.to_thread(tell)
     except _FAILURES as error:
