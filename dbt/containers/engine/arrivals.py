@@ -71,7 +71,7 @@ class Arrivals:
             self._check_files(offer)
         else:
             _check_foreign(offer)
-        self._check(offer)
+        _check(offer)
         image = self._image_of(offer)
         state = msgspec.structs.replace(
             offer.state,
@@ -106,13 +106,6 @@ class Arrivals:
         if [layer.diff_id for layer in image.layers] != made.layers:
             raise BadParameter("the container's layers are not those of its image")
         return image
-
-    def _check(self, offer: Offer) -> None:
-        """Raise EngineError for what cannot come."""
-        if not is_id(offer.definition.id):
-            raise BadParameter("the id of the container is none")
-        if offer.definition.recording:
-            raise BadParameter("a container that is recorded does not move")
 
     def _check_files(self, offer: Offer) -> None:
         """Raise EngineError unless this engine can have the very files of a container of this host."""
@@ -172,10 +165,7 @@ class Arrivals:
             if arrival.offer.folder:
                 await asyncio.to_thread(_take_files, arrival.offer.folder, container.folder, container.id)
             self._containers.take(container)
-            try:
-                container.networks.publish()
-            except NetworkFailure as failure:  # what runs goes on without them
-                _log.error("the container %s has come without its ports: %s", container.id[:12], failure)
+            container.publish()
             try:
                 port = arrival.port.result() if arrival.port.done() else None
                 await container.arrive(vm, port, arrival.offer.names)
@@ -218,9 +208,11 @@ class Arrivals:
         Raise EngineError.
         """
         if (container := self._undecided(id)) is not None:
-            container.log.close()
-            await asyncio.to_thread(_take_files, container.record.state.coming_from, container.folder, id)
-            container.log.open()
+            folder = container.record.state.coming_from
+            if folder != _ELSEWHERE:
+                container.log.close()
+                await asyncio.to_thread(_take_files, folder, container.folder, id)
+                container.log.open()
             await container.decide()
             return
         arrival = self._find(id)
@@ -265,6 +257,14 @@ class Arrivals:
 def _log_failure(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
         _log.error("a container that was to come does not: %s", error)
+
+
+def _check(offer: Offer) -> None:
+    """Raise EngineError for what cannot come from anywhere."""
+    if not is_id(offer.definition.id):
+        raise BadParameter("the id of the container is none")
+    if offer.definition.recording:
+        raise BadParameter("a container that is recorded does not move")
 
 
 def _check_foreign(offer: Offer) -> None:

@@ -23,6 +23,7 @@ from dbt.containers.engine.timestamps import ZERO, now
 from dbt.containers.engine.waiting import Exit, Waiters
 from dbt.containers.images.image import Image
 from dbt.containers.network.errors import NetworkFailure
+from dbt.containers.network.membership import Membership
 from dbt.containers.runtime.checkpoint import PortState
 from dbt.containers.runtime.container_vm import ContainerVm
 from dbt.containers.runtime.session import Session
@@ -98,7 +99,7 @@ class Container(StoredContainer):
                     vm = await runtime.start_from(self.spec(), checkpoint, place)
         except (RuntimeFailure, NetworkFailure) as failure:
             raise await self._has_failed(failure) from None
-        state.ports = [(one.protocol, one.address, one.port, one.guest_port) for one in place.ports]
+        self._note_ports(place)
         self._is_live(vm)
         state.started, state.pid = now(), vm.main.pid
         state.exit_code, state.error, state.oom_killed = 0, "", False
@@ -130,6 +131,16 @@ class Container(StoredContainer):
         state.running, state.starting, state.paused = True, False, vm.is_paused
         self._living = self.spawn(self._live(vm))
 
+    def _note_ports(self, place: Membership) -> None:
+        self.record.state.ports = [(one.protocol, one.address, one.port, one.guest_port) for one in place.ports]
+
+    def publish(self) -> None:
+        """Publish the ports of a container that has come from another engine. If that fails, it goes on without."""
+        try:
+            self.networks.publish()
+        except NetworkFailure as failure:
+            _log.error("the container %s has come without its ports: %s", self.id[:12], failure)
+
     async def arrive(self, vm: ContainerVm, port: PortState | None, files: Mapping[str, bytes]) -> None:
         """Be a container whose VM has come from another engine, with these ``files`` about names. Raise RuntimeFailure
         or NetworkFailure.
@@ -137,7 +148,7 @@ class Container(StoredContainer):
         state, place = self.record.state, self.networks.place
         assert place is not None
         await self._parts.runtime.go_on(vm, port, place, files)
-        state.ports = [(one.protocol, one.address, one.port, one.guest_port) for one in place.ports]
+        self._note_ports(place)
         self._is_live(vm)
         state.pid, state.coming_from = vm.main.pid, ""
         self.save()
@@ -217,13 +228,10 @@ class Container(StoredContainer):
 
     async def _settle_here(self, vm: ContainerVm) -> None:
         """Have the networks of this engine, with a VM that has come from another one when this one was killed."""
-        state, place = self.record.state, self.networks.place
+        place = self.networks.place
         assert place is not None
-        try:
-            self.networks.publish()
-        except NetworkFailure as failure:  # what runs goes on without them
-            _log.error("the container %s has come without its ports: %s", self.id[:12], failure)
-        state.ports = [(one.protocol, one.address, one.port, one.guest_port) for one in place.ports]
+        self.publish()
+        self._note_ports(place)
         await self._parts.runtime.settle(vm, {})
         self.tell("migrate")
 

@@ -85,8 +85,9 @@ class State(msgspec.Struct):
     ``running`` is also True while it is paused, and while it waits to be started again (``restarting``). ``starting``:
     there may be a VM that nobody has heard of. ``stopped_by_user``: its restart policy does not apply. ``ports`` are
     those of the host that are published: protocol, address, port, port of the container. ``coming_from`` is the
-    directory that a container had under the engine that moves it here. ``going_to`` is where the engine is that it is
-    being moved to, ``going_by`` the directory with the certificates for that, and ``going_engine`` that engine's id.
+    directory that a container had under the engine that moves it here, or says that this is on another host.
+    ``going_to`` is where the engine is that it is being moved to, ``going_by`` the directory with the certificates for
+    that, and ``going_engine`` that engine's id.
     ``awaits_log``: it has come from another host, and its log has not.
     """
 
