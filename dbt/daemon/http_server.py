@@ -285,10 +285,8 @@ class _Connection:
 def _target(head: h11.Request) -> SplitResult:
     """Return what a request is for. Raise RemoteProtocolError if that, or where its body ends, cannot be known."""
     names = {name for name, _ in head.headers}
-    if {
-        b"content-length",
-        b"transfer-encoding",
-    } <= names:  # RFC 9112, section 6.1: who is before us may see another end
+    # RFC 9112, section 6.1: who is before us may see another end of the body.
+    if names >= {b"content-length", b"transfer-encoding"}:
         raise h11.RemoteProtocolError("it has both Content-Length and Transfer-Encoding")
     try:
         return urlsplit(head.target.decode("ascii"))
