@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import mmap
 import os
 import signal
 import socket
 import stat
+import struct
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from dbt import Machine
 from dbt.host.console import Console
-from tests.domains.guests import boot
+from dbt.host.ninep.share import Share
+from dbt.host.vsock_option import Vsock
+from tests.assembler import assemble
 
 _SEAL_FUTURE_WRITE = 16
+_F_SETOWN_EX = 15
+#: Where the RAM of the board is, and a guest that writes to a register of a virtio slot.
+_BASE = 0x40000000
+_GUEST = "ldr r9, =0x0a003c00\n1: str r0, [r9, #0x14]\n b 1b"
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -70,16 +79,54 @@ def _make_executable() -> None:
     _call(10, ctypes.c_void_p(address), 4096, mmap.PROT_READ | mmap.PROT_EXEC)
 
 
+def _climb(path: str) -> None:
+    """Look at a file of the host from each directory that is open. Raise OSError if none leads there."""
+    for number in _directories():
+        with suppress(FileNotFoundError, NotADirectoryError):
+            os.stat("../" * 40 + path.lstrip("/"), dir_fd=number)
+            return
+    raise OSError(errno.ENOENT, "no directory leads there")
+
+
+def _connect(path: str) -> None:
+    """Connect to a socket of the host, by its path or from a directory that is open. Raise OSError if there is none."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        for number in _directories():
+            with suppress(OSError):
+                connection.connect(f"/proc/self/fd/{number}/{'../' * 12}{path.lstrip('/')}")
+                return
+        connection.connect(path)
+
+
+def _directories() -> list[int]:
+    found = []
+    for number in range(1024):
+        with suppress(OSError):
+            if stat.S_ISDIR(os.fstat(number).st_mode):
+                found.append(number)
+    return found
+
+
+def _file_that_signals(command: int, value: int | bytes) -> None:
+    """Let a pipe signal another process when something comes."""
+    fcntl.fcntl(os.pipe()[0], command, value)
+
+
 @dataclass(frozen=True)
 class Attacks:
-    """Boots a machine whose device accesses make the attacks. ``victim`` is a process outside, ``path`` a file."""
+    """Boots a machine whose device accesses make the attacks. ``victim`` is a process outside, ``path`` a file, and
+    ``listener`` the path of a socket. With ``own`` the guest has of that directory of the host ``files`` and ``share``,
+    and a socket device in ``sockets``.
+    """
 
     victim: int
     path: str
     cache: str
+    listener: str = ""
+    own: str = ""
 
     def __call__(self, console: Console) -> Machine:
-        machine = boot("mmio", "threaded")(console)
+        machine = self._machine(console)
         done: list[bool] = []
 
         def attack(gpa: int, size: int, value: int) -> None:
@@ -93,6 +140,19 @@ class Attacks:
         machine.memory.bus.write = attack  # type: ignore[method-assign]
         return machine
 
+    def _machine(self, console: Console) -> Machine:
+        machine = Machine(
+            1 << 20,
+            "threaded",
+            console=console,
+            cpu="cortex-a15",
+            files=f"{self.own}/files" if self.own else None,
+            shares=[Share(f"{self.own}/share")] if self.own else (),
+            vsock=Vsock(3, f"unix:{self.own}/sockets/guest") if self.own else None,
+        )
+        machine.load_bytes(assemble(_GUEST, _BASE), base=_BASE, entry=_BASE)
+        return machine
+
     def attempts(self) -> dict[str, Callable[[], object]]:
         """Return what is tried, by its name. Each raises OSError if it fails."""
         victim = self.victim
@@ -104,9 +164,16 @@ class Attacks:
             "rename a file": lambda: os.rename(self.path, f"{self.path}.other"),
             "create in the cache": lambda: os.open(f"{self.cache}/attack", os.O_CREAT | os.O_WRONLY),
             "list the root": lambda: os.listdir("/"),
+            "look at a file": lambda: os.stat(self.path),
+            "look at a system's file": lambda: os.stat("/etc/passwd"),
+            "look at a process": lambda: os.stat(f"/proc/{victim}"),
+            "path of a file": lambda: os.open(self.path, os.O_PATH),
+            "above a directory": lambda: _climb(self.path),
+            "listener": lambda: _connect(self.listener),
             "memory of another process": lambda: open(f"/proc/{victim}/mem", "rb"),
             "read its memory": lambda: _call(310, victim, None, 0, None, 0, 0),
             "own memory": lambda: open("/proc/self/mem", "rb"),
+            "hypervisor's sockets": lambda: socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM),
             "internet": lambda: socket.socket(socket.AF_INET, socket.SOCK_STREAM),
             "raw network": lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW),
             "unix socket": lambda: socket.socket(socket.AF_UNIX, socket.SOCK_STREAM),
@@ -117,6 +184,9 @@ class Attacks:
             "signal a thread": lambda: _call(234, victim, victim, 0),
             "queue a signal": lambda: _call(129, victim, 0, None),
             "handle of a process": lambda: os.pidfd_open(victim),
+            "signal by a file": lambda: _file_that_signals(fcntl.F_SETOWN, victim),
+            "signal by a file, as a structure": lambda: _file_that_signals(_F_SETOWN_EX, struct.pack("2i", 1, victim)),
+            "which signal of a file": lambda: _file_that_signals(fcntl.F_SETSIG, signal.SIGKILL),
             "fork": os.fork,
             "clone": lambda: _call(56, 0, None, None, None, 0),
             "clone3": lambda: _call(435, None, 0),

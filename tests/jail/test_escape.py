@@ -7,11 +7,15 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
 from dbt.codecache.store import cache_directory
+from dbt.host.endpoint import Endpoint, Listener
 from dbt.hypervisor import Clock, DomainState, Host, ProcessCarrier
 from dbt.hypervisor.jail.measures import MEASURES, try_measures
 from dbt.hypervisor.process.process_vm import ProcessVm
@@ -24,12 +28,24 @@ MISSING = try_measures()
 NEEDS_JAIL = pytest.mark.skipif(bool(MISSING), reason=f"the host does not give {', '.join(MISSING)}")
 
 
-def attacked(path: Path, carrier: ProcessCarrier) -> list[str]:
-    """Return what attacks on a file and on a process outside have come to, a line for each."""
+@contextmanager
+def _listening() -> Iterator[Listener]:
+    """Give somebody who listens at a path that is short enough to be reached from an open directory."""
+    with TemporaryDirectory() as folder, Endpoint(path=f"{folder}/s").listen() as listener:
+        yield listener
+
+
+def attacked(path: Path, carrier: ProcessCarrier, own: str = "") -> list[str]:
+    """Return what attacks on a file, a socket and a process outside have come to, a line for each."""
     path.write_bytes(b"secret")
-    with subprocess.Popen(["sleep", "1000"]) as victim, Host(1, Clock.LOCKSTEP, RATE, carrier=carrier) as host:
+    with (
+        _listening() as listener,
+        subprocess.Popen(["sleep", "1000"]) as victim,
+        Host(1, Clock.LOCKSTEP, RATE, carrier=carrier) as host,
+    ):
         try:
-            domain = host.define("attacker", Attacks(victim.pid, str(path), cache_directory()))
+            attacks = Attacks(victim.pid, str(path), cache_directory(), listener.path, own)
+            domain = host.define("attacker", attacks)
             domain.start()
             while b"over\n" not in domain.console.output and domain.state is DomainState.RUNNING:
                 host.run(periods=1)
@@ -45,11 +61,24 @@ def attacked(path: Path, carrier: ProcessCarrier) -> list[str]:
 def test_nothing_outside_a_jail_is_reached(tmp_path: Path) -> None:
     with ProcessCarrier(jail="strict") as carrier:
         lines = attacked(tmp_path / "file", carrier)
-    assert len(lines) > 40
+    assert len(lines) > 50
     own = re.fullmatch(r"open: \['\d+: (-r--r--r--)', '\d+: (-r--------)'\]", lines[-2])
     assert own, lines[-2]  # how its own memory is mapped, and which pages of it the host has
     assert lines[-1] == "over"
     assert not [line for line in lines[:-3] if "refused" not in line]
+
+
+@NEEDS_JAIL
+@pytest.mark.parametrize("leases", [False, True])
+def test_a_guest_with_directories_and_sockets_reaches_no_others(tmp_path: Path, leases: bool) -> None:
+    """Nor is the directory of its lease a way to others."""
+    own = tmp_path / "own"
+    for name in ("files", "share", "sockets"):
+        (own / name).mkdir(parents=True)
+    with ProcessCarrier(str(tmp_path / "leases") if leases else None, jail="strict") as carrier:
+        lines = attacked(tmp_path / "file", carrier, str(own))
+    assert lines[-1] == "over"
+    assert [line.partition(":")[0] for line in lines[:-3] if "refused" not in line] == ["unix socket"]
 
 
 @NEEDS_JAIL
@@ -74,17 +103,19 @@ def test_the_attacks_are_real(tmp_path: Path) -> None:
     """Without a jail, they reach what a process of this user reaches."""
     script = (
         "from tests.jail.attacks import Attacks, _outcome; import os, sys; "
-        "attempts = Attacks(os.getppid(), sys.argv[1], '/tmp').attempts(); "
-        "[print(name, _outcome(attempts[name])) for name in sys.argv[2:]]"
+        "attempts = Attacks(os.getppid(), sys.argv[1], '/tmp', sys.argv[2]).attempts(); os.open('/', os.O_PATH); "
+        "[print(name, _outcome(attempts[name])) for name in sys.argv[3:]]"
     )
     path = tmp_path / "file"
     path.write_bytes(b"secret")
     names = ["read a file", "write a file", "create a file", "list the root", "internet", "unix socket", "signal"]
+    names += ["look at a file", "path of a file", "look at a process", "listener", "above a directory"]
+    names += ["signal by a file", "signal by a file, as a structure", "which signal of a file"]
     names += ["handle of a process", "executable memory", "memory made executable", "own memory", "socketpair"]
     root = Path(__file__).resolve().parents[2]
-    done = subprocess.run(
-        [sys.executable, "-c", script, str(path), *names], cwd=root, capture_output=True, text=True, check=True
-    )
+    with _listening() as listener:
+        command = [sys.executable, "-c", script, str(path), listener.path, *names]
+        done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
     assert done.stdout.count("REACHED") == len(names), done.stdout
 
 

@@ -19,6 +19,8 @@ from typing import Final
 from dbt.host.ninep.fids import Path
 from dbt.host.ninep.messages import failure
 
+#: Where the descriptors of a process have names.
+DESCRIPTORS: Final = "/proc/self/fd"
 _NODE: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _DIRECTORY: Final = _NODE | os.O_DIRECTORY
 _OPEN: Final = os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
@@ -27,7 +29,7 @@ _PRIVILEGED: Final = stat.S_ISUID | stat.S_ISGID
 
 def by_number(handle: int) -> str:
     """Return the name of what a descriptor leads to, whatever that is: no link is followed from there."""
-    return f"/proc/self/fd/{handle}"
+    return f"{DESCRIPTORS}/{handle}"
 
 
 class SharedTree:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import mmap
 import os
 import struct
-from collections.abc import Collection
+from collections.abc import Iterable
 from typing import Final
+
+from dbt.hypervisor.jail.system_calls import Only, SystemCall
 
 _INSTRUCTION: Final = struct.Struct("<HBBI")
 _LOAD, _JUMP_EQUAL, _JUMP_LESS, _JUMP_BITS, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
@@ -17,20 +18,20 @@ _X86_64: Final = 0xC000003E
 #: The first number of the calls of another convention (x32), which are not looked at.
 _X32: Final = 0x40000000
 _ALLOW, _REFUSE, _KILL = 0x7FFF0000, 0x00050000 | errno.EPERM, 0x80000000
-_MMAP, _MPROTECT = 9, 10
 _SECCOMP, _SET_FILTER, _ALL_THREADS = 317, 1, 1
+
+
+#: A kind of instruction, how many follow that are left out if its test holds and if not, and its number.
+_Code = tuple[int, int, int, int]
 
 
 class _Program(ctypes.Structure):
     _fields_ = [("length", ctypes.c_ushort), ("instructions", ctypes.c_void_p)]
 
 
-def filter_bytes(allowed: Collection[int]) -> bytes:
-    """Return the program that allows these system calls. mmap and mprotect cannot make memory that is executable."""
-    executable = {_MMAP, _MPROTECT} & set(allowed)
-    plain = sorted(set(allowed) - executable)
-    guarded = sorted(executable)
-    # What follows the calls: refuse, the look at the protection (load, test), refuse, allow.
+def filter_bytes(allowed: Iterable[SystemCall]) -> bytes:
+    """Return the program that allows these system calls, each with the arguments that it may have."""
+    calls = list(allowed)
     code = [
         (_LOAD, 0, 0, _ARCHITECTURE),
         (_JUMP_EQUAL, 1, 0, _X86_64),
@@ -38,23 +39,29 @@ def filter_bytes(allowed: Collection[int]) -> bytes:
         (_LOAD, 0, 0, _NUMBER),
         (_JUMP_LESS, 0, 1, _X32),
         (_RETURN, 0, 0, _KILL),
+        *_allowed_if(call.number for call in calls if call.only is None),
     ]
-    count = len(plain) + len(guarded)
-    for at, number in enumerate(plain + guarded):
-        left = count - at - 1
-        look, allow = left + 1, left + 4
-        code.append((_JUMP_EQUAL, look if number in executable else allow, 0, number))
-    code += [
-        (_RETURN, 0, 0, _REFUSE),
-        (_LOAD, 0, 0, _FIRST_ARGUMENT + 2 * 8),
-        (_JUMP_BITS, 0, 1, mmap.PROT_EXEC),
-        (_RETURN, 0, 0, _REFUSE),
-        (_RETURN, 0, 0, _ALLOW),
-    ]
+    for call in calls:
+        if call.only is not None:
+            block = _look_at_argument(call.only)
+            code += [(_JUMP_EQUAL, 0, len(block), call.number), *block]
+    code.append((_RETURN, 0, 0, _REFUSE))
     return b"".join(_INSTRUCTION.pack(*one) for one in code)
 
 
-def install(allowed: Collection[int]) -> None:
+def _allowed_if(values: Iterable[int]) -> list[_Code]:
+    """Return code that allows the call if what has been loaded is one of these values, and goes on if not."""
+    return [one for value in values for one in ((_JUMP_EQUAL, 0, 1, value), (_RETURN, 0, 0, _ALLOW))]
+
+
+def _look_at_argument(only: Only) -> list[_Code]:
+    """Return code that allows or refuses a call by the lower half of one of its arguments, which is all of an int."""
+    bits = [(_JUMP_BITS, 1, 0, only.without), (_RETURN, 0, 0, _ALLOW)] if only.without else []
+    load = (_LOAD, 0, 0, _FIRST_ARGUMENT + 8 * only.argument)
+    return [load, *_allowed_if(only.values), *bits, (_RETURN, 0, 0, _REFUSE)]
+
+
+def install(allowed: Iterable[SystemCall]) -> None:
     """Let this process, with all of its threads, make these system calls only, from now on. It cannot be undone.
 
     Raise OSError if the host refuses. Precondition: :func:`dbt.hypervisor.jail.measures.give_up_privileges`.

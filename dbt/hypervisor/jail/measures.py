@@ -12,9 +12,10 @@ from typing import Final, NamedTuple
 
 from dbt.hypervisor.jail import filter, landlock
 from dbt.hypervisor.jail.landlock import Folder
+from dbt.hypervisor.jail.own_root import leave_host_tree
 from dbt.hypervisor.jail.system_calls import BASE, FILES, SOCKETS, SystemCall
 
-_NEW_NS, _NEW_CGROUP, _NEW_UTS, _NEW_IPC, _NEW_USER, _NEW_NET = (1 << bit for bit in (17, 25, 26, 27, 28, 30))
+_NEW_CGROUP, _NEW_UTS, _NEW_IPC, _NEW_USER, _NEW_NET = (1 << bit for bit in (25, 26, 27, 28, 30))
 _SET_NO_NEW_PRIVILEGES, _SET_DUMPABLE = 38, 4
 _CAPABILITIES: Final = 0x20080522
 #: How many descriptors a process may open more than it has, and bytes that a file of it may grow to.
@@ -69,15 +70,20 @@ def _limit_resources(policy: Policy) -> None:
 
 
 def _leave_namespaces(policy: Policy) -> None:
-    """Have a user, a network, mounts, IPC and a host name of its own. Nothing is in them but what was there before."""
+    """Have a user, a network, IPC and a host name of its own. Nothing is in them but what was there before."""
     uid, gid = os.getuid(), os.getgid()
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.unshare(_NEW_USER | _NEW_NS | _NEW_NET | _NEW_IPC | _NEW_UTS | _NEW_CGROUP):
+    if libc.unshare(_NEW_USER | _NEW_NET | _NEW_IPC | _NEW_UTS | _NEW_CGROUP):
         error = ctypes.get_errno()
         raise OSError(error, f"namespaces: {os.strerror(error)}")
     for name, text in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
         with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
             file.write(text)
+
+
+def _leave_host_tree(policy: Policy) -> None:
+    """Have mounts of its own, of the folders alone."""
+    leave_host_tree(policy.folders)
 
 
 def give_up_privileges(policy: Policy) -> None:
@@ -98,13 +104,16 @@ def _restrict_files(policy: Policy) -> None:
 
 
 def _filter_calls(policy: Policy) -> None:
-    filter.install([call.number for call in policy.system_calls.values()])
+    filter.install(policy.system_calls.values())
 
 
 #: The measures, in the order in which they have to be taken.
 MEASURES: Final = (
     Measure("resource limits", _limit_resources, "a machine's process can use up open files and write core dumps"),
-    Measure("namespaces", _leave_namespaces, "the other measures alone keep it from the host's network and mounts"),
+    Measure("namespaces", _leave_namespaces, "the other measures alone keep it from the host's network"),
+    Measure(
+        "own root", _leave_host_tree, "it sees names, sizes and times of all files, and connects to sockets at paths"
+    ),
     Measure("no privileges", give_up_privileges, "others of this user look into it, and it keeps what root may do"),
     Measure("Landlock", _restrict_files, "it can read the files that this user can read"),
     Measure("seccomp filter", _filter_calls, "it can make all system calls, and attack the host's kernel by them"),

@@ -6,15 +6,35 @@ namespaces.
 
 from __future__ import annotations
 
+import fcntl
+import mmap
+import socket
 from typing import Final, NamedTuple
 
 
+class Only(NamedTuple):
+    """Which value an argument of a system call may have: one of some ``values``, or any ``without`` some bits. They are
+    counted from 0 on.
+    """
+
+    argument: int
+    values: tuple[int, ...] = ()
+    without: int = 0
+
+
 class SystemCall(NamedTuple):
-    """A system call of x86-64: its number, and why it is allowed."""
+    """A system call of x86-64: its number, why it is allowed, and with which arguments if not with any."""
 
     number: int
     reason: str
+    only: Only | None = None
 
+
+#: Not among them are those by which a file signals another process when something comes: F_SETOWN, F_SETSIG, F_NOTIFY.
+_FILE_COMMANDS: Final = (
+    fcntl.F_DUPFD_CLOEXEC, fcntl.F_GETFD, fcntl.F_SETFD, fcntl.F_GETFL, fcntl.F_SETFL, fcntl.F_OFD_GETLK,
+    fcntl.F_OFD_SETLK, fcntl.F_SETPIPE_SZ, fcntl.F_ADD_SEALS, fcntl.F_GET_SEALS,
+)  # fmt: skip
 
 #: What every machine needs.
 BASE: Final[dict[str, SystemCall]] = {
@@ -24,8 +44,8 @@ BASE: Final[dict[str, SystemCall]] = {
     "fstat": SystemCall(5, "the size of a file that is open"),
     "poll": SystemCall(7, "waiting for the host and for the network"),
     "lseek": SystemCall(8, "finding the parts of a memory file that are not zero"),
-    "mmap": SystemCall(9, "memory, never to be executed unless a file of native code is mapped"),
-    "mprotect": SystemCall(10, "memory, never to be executed"),
+    "mmap": SystemCall(9, "memory, never to be executed", Only(2, without=mmap.PROT_EXEC)),
+    "mprotect": SystemCall(10, "memory, never to be executed", Only(2, without=mmap.PROT_EXEC)),
     "munmap": SystemCall(11, "giving memory back"),
     "brk": SystemCall(12, "the heap of the C library"),
     "rt_sigaction": SystemCall(13, "handlers of signals, which wait during a run"),
@@ -41,7 +61,9 @@ BASE: Final[dict[str, SystemCall]] = {
     "sendmsg": SystemCall(46, "messages with files: the state, and the pipes of a compiler"),
     "recvmsg": SystemCall(47, "messages of the host"),
     "exit": SystemCall(60, "the end of a thread"),
-    "fcntl": SystemCall(72, "pipes that do not wait, and the seals of memory files"),
+    "fcntl": SystemCall(
+        72, "pipes that do not wait, seals of memory files, and locks of disks", Only(1, values=_FILE_COMMANDS)
+    ),
     "fdatasync": SystemCall(75, "what a guest has flushed to its disk"),
     "ftruncate": SystemCall(77, "the size of memory files and disks"),
     "geteuid": SystemCall(107, "whether a file of the cache directory, or who connects, is this user's"),
@@ -63,7 +85,7 @@ BASE: Final[dict[str, SystemCall]] = {
 }
 #: What the socket device needs besides.
 SOCKETS: Final[dict[str, SystemCall]] = {
-    "socket": SystemCall(41, "the socket of a connection to a program of the host"),
+    "socket": SystemCall(41, "the socket of a connection to a program of the host", Only(0, values=(socket.AF_UNIX,))),
     "connect": SystemCall(42, "a connection of the guest to a program of the host"),
 }
 #: What a shared directory and files of semihosting need besides. Landlock says beneath which directories.

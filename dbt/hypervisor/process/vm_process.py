@@ -19,6 +19,7 @@ from dbt.engine.arena import lease_arena
 from dbt.engine.worker import CompileWorker, share_worker
 from dbt.host.net_option import Net
 from dbt.host.network import HubEnd
+from dbt.host.ninep.tree import DESCRIPTORS
 from dbt.hypervisor import carrier
 from dbt.hypervisor.carrier import Conduct, Facts, Outcome, Terms, check_machine
 from dbt.hypervisor.console_ring import ConsoleRing
@@ -447,6 +448,8 @@ def policy_of(machine: Machine) -> Policy:
         assert options.vsock is not None
         folders.append(Folder(os.path.dirname(options.vsock.end.removeprefix("unix:")) or ".", is_writable=True))
     has_files = options.files is not None or any(share.path is not None for share in options.shares)
+    if has_files:
+        folders.append(Folder(DESCRIPTORS))  # by which a shared file is opened that was looked at
     return machine_policy(folders, has_files, has_sockets)
 
 
