@@ -167,6 +167,14 @@ class WritableMapping(ExecutableMapping):
 
     protection = mmap.PROT_READ | mmap.PROT_WRITE
 
+    def leave_pages(self) -> None:
+        """Let the process have no page of the file at this address until it touches it again. The file keeps them.
+
+        The host counts a page that a process has at two addresses twice, and has a table for each.
+        """
+        if _libc.madvise(self.address, self.size, mmap.MADV_DONTNEED):
+            raise OSError(ctypes.get_errno(), "cannot leave pages of a file")
+
 
 def executable_copy(code: bytes) -> ExecutableMapping:
     """Code that was written into a memfd and is mapped read-execute only.

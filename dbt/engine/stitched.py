@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 #: Bytes of address space for stitched code. When they are used up, all of it is dropped.
 STITCHED_SIZE = 64 << 20
+#: The most bytes of it, about, that a process has where it can be written, beside where it is executed.
+WRITABLE_KEPT = 256 << 10
+_USED = FIELD_OFFSETS["used"] // 8
 
 
 class StitchActivity(NamedTuple):
@@ -113,6 +116,7 @@ class StitchedCode:
         self._drop_page = native.function("unstitch_page", ctypes.c_uint64)
         self._drop = native.function("drop_stitched")
         self._before = self._activity_since_start  # the counts are set to zero
+        self._left = ARENA_START  # so many bytes were in use when the pages for writing were left
 
     def _make_log(self, native: NativeCode, size: int) -> StitchLog:
         from dbt.engine.stitch_log import StitchLog
@@ -149,6 +153,13 @@ class StitchedCode:
     def address(self) -> Hva:
         """The HVA at which the code is executed."""
         return self._executable.address
+
+    def leave_written(self) -> None:
+        """Leave the pages at which the code was written, if there are many new ones. No native code may be running."""
+        used = self._fields[_USED]
+        if not self._left <= used < self._left + WRITABLE_KEPT:
+            self._left = used
+            self._writable.leave_pages()
 
     def stitch(self, op: Hva) -> None:
         """Stitch the code from an op on, whose handler is the image's, whether it is warm or not."""

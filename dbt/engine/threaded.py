@@ -320,6 +320,8 @@ class ThreadedTier:
         self._choose_space(address)
         if halves[_STALE_COUNT]:
             self._stale_pages.give_up()
+        if self.stitched is not None:
+            self.stitched.leave_written()
         semihosting = words[SEMIHOSTING_SLOT] if halves[NATIVE_EXCEPTIONS] else NEVER
         answers = 0
         while True:

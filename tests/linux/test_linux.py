@@ -17,6 +17,7 @@ from dbt.vm.replay import Replay
 from dbt.vm.result import StopReason
 from dbt.vm.state import state_hash
 from isa.arm.state import PSR_I
+from tests.engine.stitched_memory import MOST_BYTES, growth
 from tests.gdb.sessions import debugged, gdb_says, needs_gdb
 from tests.linux.booting import IMAGES, MODES, NEEDS_LINUX, TIMEOUT, TREES, boot
 from tests.linux.typist import PROMPT, Typist, typed
@@ -115,6 +116,12 @@ def test_every_tier_has_the_same_states() -> None:
     assert len(expected) > 10
     for mode in MODES.keys() - {"threaded"}:
         assert states(mode) == expected, mode
+
+
+def test_what_stitched_instructions_take() -> None:
+    insns, found = growth("linux")
+    assert insns > 50_000
+    assert all(10 < size <= MOST_BYTES for size in found.values()), found
 
 
 # -- the shell -----------------------------------------------------------------------------------
