@@ -57,6 +57,10 @@ class ContainerRequest(Request):
         """Let only so many bytes of output come before the host gives credit."""
         self._add("w", "the window", _WORD.pack(window))
 
+    def await_disk(self, disk: str, size: int) -> None:
+        """Wait until the guest's kernel knows that a disk, whose slot was empty, has so many bytes."""
+        self._add("B", f"the disk {disk} of {size} bytes", size.to_bytes(8, "little"), encoded_text(disk))
+
     def add_partition(self, disk: str, first: int, size: int, number: int) -> None:
         """Make a part of a disk a disk, whose path has ``number`` behind it."""
         value = struct.pack("<QQI", first, size, number)

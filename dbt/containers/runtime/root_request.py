@@ -190,9 +190,12 @@ def _mount_files(request: ContainerRequest, spec: Spec) -> None:
         request.make_directory(_INIT + folder)
     for file in _INIT_FILES:
         request.write_file(_INIT + file, b"", 0o755)
+    sizes = [os.stat(layer).st_size for layer in spec.layers]
+    if sizes:
+        request.await_disk(_LAYER_DISK, sum(sizes))
+    request.await_disk(_OWN_DISK, os.stat(spec.disk).st_size)
     first, lower = 0, list[str]()
-    for number, layer in enumerate(spec.layers, 1):
-        size = os.stat(layer).st_size
+    for number, size in enumerate(sizes, 1):
         request.add_partition(_LAYER_DISK, first, size, number)
         request.make_directory(f"{_LAYERS}/{number}")
         request.mount("erofs", f"{_LAYER_DISK}{number}", f"{_LAYERS}/{number}", _F.READ_ONLY)

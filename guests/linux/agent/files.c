@@ -3,6 +3,7 @@
 #include "system.h"
 
 enum { BLOCK_PARTITION = 0x1269, ADD_PARTITION = 1 };
+#define BLOCK_SIZE 0x80041272 /* BLKGETSIZE64 */
 enum { MOUNT_READ_ONLY = 1, MOUNT_REMOUNT = 32, MOUNT_BIND = 4096, MOUNT_ALL = 16384, UNMOUNT_DETACH = 2 };
 
 long make_directories(char *path)
@@ -126,6 +127,34 @@ long add_partition(const char *disk, uint64_t first, uint64_t size, uint32_t num
     answer = call(SYS_IOCTL, file, BLOCK_PARTITION, (long)&argument, 0, 0);
     call(SYS_CLOSE, file, 0, 0, 0, 0);
     return answer;
+}
+
+static long size_of_disk(const char *disk, uint64_t *size)
+{
+    long file = open_file(disk, READ_ONLY, 0), answer;
+
+    if (file < 0)
+        return file;
+    answer = call(SYS_IOCTL, file, BLOCK_SIZE, (long)size, 0, 0);
+    call(SYS_CLOSE, file, 0, 0, 0, 0);
+    return answer;
+}
+
+long await_disk(const char *disk, uint64_t size)
+{
+    enum { TRIES = 140, SHORT = 100000, LONG = 100000000 };
+    int64_t pause[2] = {0, SHORT};
+
+    /* They are counted, for the clock may be put forward: in each of the pauses the kernel has the processor. */
+    for (uint32_t tries = 0; tries < TRIES; tries++) {
+        uint64_t found = 0;
+        long answer = size_of_disk(disk, &found);
+        if (answer < 0 || found >= size)
+            return answer;
+        call(SYS_CLOCK_NANOSLEEP64, MONOTONIC, 0, (long)pause, 0, 0);
+        pause[1] = pause[1] < LONG ? pause[1] * 2 : LONG;
+    }
+    return -ENOMEDIUM;
 }
 
 long pivot_root(const char *root, int *old_root)

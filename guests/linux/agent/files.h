@@ -17,6 +17,8 @@ long bind_at(const char *file, char *path);
 long hide_path(const char *path);
 long freeze_path(const char *path);
 long add_partition(const char *disk, uint64_t first, uint64_t size, uint32_t number);
+/* Wait until a disk has so many bytes. The host fills an empty one and tells the kernel, which notes it at its leisure. */
+long await_disk(const char *disk, uint64_t size);
 long pivot_root(const char *root, int *old_root);
 long detach_root(int *old_root);
 

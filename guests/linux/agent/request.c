@@ -91,6 +91,8 @@ static long make(struct carrier *carrier, const struct item *item)
         return make_node(text + 8, number(value), number(value + 4));
     case ITEM_PARTITION:
         return add_partition(text + 20, long_number(value), long_number(value + 8), number(value + 16));
+    case ITEM_DISK:
+        return await_disk(text + 8, long_number(value));
     case ITEM_PIVOT:
         return pivot_root(text, &carrier->old_root);
     case ITEM_DETACH:

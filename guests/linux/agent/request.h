@@ -34,6 +34,7 @@ enum { /* of the values, all texts end with a zero byte */
     ITEM_FORK = 'F',        /* go on in a new process, which is in a PID namespace that was chosen before */
     ITEM_MASK = 'u',        /* the file mode creation mask, 4 bytes */
     ITEM_PARTITION = 'P',   /* first byte and size, 8 bytes each, number, 4 bytes, of a partition; the disk's path */
+    ITEM_DISK = 'B',        /* bytes that a disk has at least, 8 bytes, and its path: wait until the kernel knows of them */
     ITEM_PIVOT = 'v',       /* a new root; the old one is the working directory then, and relative paths begin there */
     ITEM_DETACH = 'V',      /* give up the old root */
     ITEM_CONSOLE = 'T',     /* a file at which the session's terminal is seen too, if it has one */
