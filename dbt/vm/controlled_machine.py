@@ -179,7 +179,7 @@ class ControlledMachine(LoadedMachine, ABC):
         from dbt.hypervisor.xen.store.tree import StoreError, check_path
 
         try:
-            check_path(path if path.startswith("/") else f"/{path}")
+            check_path(path if path.startswith(("/", "@")) else f"/{path}")
         except StoreError:
             raise ValueError(f"{path!r:.100} is no path of a node of XenStore") from None
         self._parts.mailbox.post(Arrival(STORE, bytes([Type.WRITE]) + path.encode() + b"\0" + value.encode()))

@@ -119,14 +119,15 @@ def test_watches_and_transactions_are_reset_together(client: Client) -> None:
 
 
 def test_no_event_is_longer_than_a_message(client: Client) -> None:
-    """A watch of all with a long token, and the longest path: nobody could read of that."""
+    """Of the longest path, one of two watches of all with long tokens can hear, and the other one of shorter paths."""
     path = f"{HOME}/data/".encode()
-    path += b"x" * (LONGEST_PATH - len(path))
-    for size in (1023, 1024):
+    path += b"x" * (LONGEST_PATH + len(HOME) + 1 - len(path))
+    longest = LARGEST_PAYLOAD - len(path) - 2
+    for size in (longest, longest + 1):
         assert client.ask(Type.WATCH, b"/\0" + b"t" * size + b"\0") == b"OK\0"
     client.events.clear()
     assert client.ask(Type.WRITE, path + b"\0x") == b"OK\0"
-    assert all(len(event) <= LARGEST_PAYLOAD for event in client.events)
+    assert client.events == [path + b"\0" + b"t" * longest + b"\0"]
     client.events.clear()
     assert client.ask(Type.WRITE, b"data/short\0x") == b"OK\0"
     assert len(client.events) == 2

@@ -11,7 +11,7 @@ import pytest
 from dbt.abi.addresses import Gpa
 from dbt.devices.state import StateError
 from dbt.hypervisor.xen.store.server import Type
-from dbt.hypervisor.xen.store.tree import MOST_NODES
+from dbt.hypervisor.xen.store.tree import LONGEST_PATH, MOST_NODES
 from tests.xen.guests import Caller, domain_machine
 from tests.xen.store_client import HOME, PAGE, Client
 
@@ -87,7 +87,7 @@ def test_a_transaction_is_done_as_a_whole_or_not_at_all(client: Client) -> None:
 
 def test_quotas(client: Client) -> None:
     assert client.ask(Type.WRITE, b"data/x\0" + bytes(2049)) == b"ENOSPC\0"
-    deep = b"/".join([b"a"] * 1400)
+    deep = b"/".join([b"a"] * (MOST_NODES + 1))
     assert client.ask(Type.WRITE, b"data/" + deep + b"\0") == b"ENOSPC\0"
     assert client.ask(Type.DIRECTORY, b"data\0") == b""
     answers = {client.ask(Type.MKDIR, f"data/{number}\0".encode()) for number in range(MOST_NODES + 10)}
@@ -95,6 +95,29 @@ def test_quotas(client: Client) -> None:
     assert {client.ask(Type.WATCH, f"data\0{number}\0".encode()) for number in range(130)} == {b"OK\0", b"ENOSPC\0"}
     starts = [client.ask(Type.TRANSACTION_START, b"\0") for _ in range(12)]
     assert starts[10:] == [b"ENOSPC\0"] * 2
+
+
+@pytest.mark.parametrize("name", [b"a-b_c@9", b"Z", b"x" * (LONGEST_PATH - 5)])
+def test_names_of_nodes(client: Client, name: bytes) -> None:
+    assert client.ask(Type.WRITE, b"data/" + name + b"\0value") == b"OK\0"
+    assert client.ask(Type.READ, f"{HOME}/data/".encode() + name + b"\0") == b"value"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(b"data/a" + bytes([byte]) for byte in b".:+ ~%,*\\\n\x7f\x80\xff"),
+        *(b"", b"data/", b"data//a", b"//data", b"@data", b"@releaseDomain", b"/local/domain/1/"),
+        b"data/" + b"x" * (LONGEST_PATH - 4),
+        b"/" + b"x" * LONGEST_PATH,
+    ],
+)
+def test_what_is_no_path(client: Client, path: bytes) -> None:
+    """As in xenstored, a name has letters, digits, "-", "_" and "@", and a path 2048 bytes besides a domain's home."""
+    for kind, rest in ((Type.READ, b""), (Type.WRITE, b"x"), (Type.MKDIR, b""), (Type.RM, b""), (Type.DIRECTORY, b"")):
+        assert client.ask(kind, path + b"\0" + rest) == b"EINVAL\0"
+    watched = client.ask(Type.WATCH, path + b"\0token\0")
+    assert watched == (b"OK\0" if path.startswith(b"@") else b"EINVAL\0")
 
 
 def test_what_is_no_request(client: Client) -> None:

@@ -48,7 +48,6 @@ _OK: Final = b"OK\0"
 _WORD: Final = 0xFFFFFFFF
 #: What a guest may have at the same time.
 MOST_WATCHES, MOST_TRANSACTIONS, MOST_REQUESTS = 128, 10, 1024
-_LONGEST_TOKEN: Final = 1024
 
 
 @dataclass(eq=False)
@@ -151,9 +150,11 @@ class StoreServer(Stateful):
                 raise StoreError("ENOSYS")
 
     def path_of(self, text: bytes) -> str:
-        """Return the path that a text means: the guest's own, or one that begins with a slash. Raise StoreError."""
+        """Return the path that a text means: the guest's own, or one that begins with a slash. Raise StoreError, also
+        for what begins with "@": that is nothing to be read or written, but what a watch may hear of.
+        """
         path = text.decode("latin-1")
-        return check_path(path if path.startswith("/") else f"{self.home}/{path}" if path else self.home)
+        return check_path(path if path.startswith(("/", "@")) else f"{self.home}/{path}")
 
     def _look(self, kind: int, tree: Tree, payload: bytes, domain: int) -> bytes:
         path = self.path_of(_text(payload))
@@ -291,7 +292,7 @@ class StoreServer(Stateful):
 
     def _watch(self, payload: bytes) -> tuple[bytes, list[bytes]]:
         parts = payload.split(b"\0")
-        if len(parts) != 3 or parts[2] or len(parts[1]) > _LONGEST_TOKEN:
+        if len(parts) != 3 or parts[2]:
             raise StoreError("EINVAL")
         if not parts[0].startswith(b"@"):
             self.path_of(parts[0])

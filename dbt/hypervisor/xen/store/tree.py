@@ -14,9 +14,11 @@ from typing import Final
 
 from dbt.devices.state import Stateful, Wiring
 
-_PATH: Final = re.compile(r"(?:/[A-Za-z0-9\-_@:+.]+)+|/")
+_PATH: Final = re.compile(r"(?:/[A-Za-z0-9\-_@]+)+|/")
+_HOME: Final = re.compile(r"/local/domain/[0-9]{1,5}/")
 _PERMISSION: Final = re.compile(rb"([rwbn])([0-9]{1,5})")
-LONGEST_PATH: Final = 3072
+#: The bytes of a path at most (XENSTORE_REL_PATH_MAX), not counting the home of a domain that it begins with.
+LONGEST_PATH: Final = 2048
 #: What a guest may have: nodes, and bytes in a value and in the permissions of a node.
 MOST_NODES, LARGEST_VALUE, _MOST_PERMISSIONS = 1000, 2048, 16
 _READ, _WRITE = b"rb", b"wb"
@@ -32,9 +34,14 @@ class StoreError(Exception):
 
 def check_path(path: str) -> str:
     """Return a path. Raise StoreError unless it is one of a node."""
-    if len(path) > LONGEST_PATH or not _PATH.fullmatch(path):
+    if not _is_path(path):
         raise StoreError("EINVAL")
     return path
+
+
+def _is_path(path: str) -> bool:
+    home = _HOME.match(path)
+    return len(path) <= LONGEST_PATH + (home.end() if home else 0) and bool(_PATH.fullmatch(path))
 
 
 def parent_of(path: str) -> str:
@@ -70,10 +77,7 @@ class Tree(Stateful):
         return (
             self.values.keys() == self.permissions.keys() == self.versions.keys()
             and "/" in self.values
-            and all(
-                len(path) <= LONGEST_PATH and _PATH.fullmatch(path) and parent_of(path) in self.values
-                for path in self.values
-            )
+            and all(_is_path(path) and parent_of(path) in self.values for path in self.values)
             and all(_are_permissions(each) for each in self.permissions.values())
             and all(0 <= version <= self.generation for version in self.versions.values())
         )
