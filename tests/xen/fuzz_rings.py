@@ -176,7 +176,7 @@ def net(seed: int, count: int) -> int:
         if draw.random() < 0.2:
             frame = bytearray(segment(draw.randbytes(draw.randrange(3000)), draw.choice((4, 6)), draw.randrange(4)))
             if draw.random() < 0.7:
-                frame[draw.randrange(12, 70)] = draw.getrandbits(8)
+                frame[draw.randrange(12, min(70, len(frame)))] = draw.getrandbits(8)
             card.bench.write(DATA, bytes(frame))
             extra = divided(draw.choice((0, 1, 100, 1448, 65535)), draw.choice((1, 1, 2, 3)), draw.choice((1, 1, 2)))
             card.tx.put(part(len(frame) + draw.choice((0, 0, 0, 500)), EXTRA | BLANK), extra)
