@@ -1,10 +1,12 @@
-"""Frames of Ethernet, as network cards of all kinds need them: limits, the announcement of a card, checksums, and the
-segments of TCP that a long one is.
+"""Frames of Ethernet, as network cards of all kinds need them: limits, the announcement of a card, checksums, the
+segments of TCP that a long one is, and the long one that segments are.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Sequence
+from itertools import islice
+from typing import Final, NamedTuple
 
 ADDRESS: Final = 6
 BROADCAST: Final = b"\xff" * ADDRESS
@@ -26,6 +28,8 @@ _TCP, _UDP = 6, 17
 #: The header of TCP: its shortest, where its length and its flags are, and flags of the last and of the first segment.
 _TCP_HEADER, _TCP_LENGTH, _TCP_FLAGS = 20, 12, 13
 _OF_LAST, _OF_FIRST = 0x09, 0x80  # PSH and FIN, CWR
+#: The flags of each segment that is joined with others, but for those of the last one: ACK, and what ECE is.
+_ACK, _ECE = 0x10, 0x40
 #: The segments that one frame becomes at most: those of the longest frame with 512 bytes each.
 MOST_SEGMENTS: Final = 128
 #: The bytes of headers that each segment begins with at most. Longer ones would make a hundred long frames of one.
@@ -91,6 +95,93 @@ def segments(frame: bytes, size: int) -> list[bytes]:
         head[start + 16 : start + 18] = _sum(addresses, _TCP, head[start:] + data).to_bytes(2, "big")
         found.append(bytes(head) + data)
     return found
+
+
+class Joined(NamedTuple):
+    """A frame that ``segments`` frames are. They have ``size`` bytes of its content each, the last one at most so many.
+    Where TCP has its checksum, there is the sum of the pseudo header, to which the rest is to be added.
+    """
+
+    frame: bytes
+    segments: int
+    size: int
+
+
+class _Segment(NamedTuple):
+    """A frame with a segment of TCP that can be joined with others. ``like`` are its headers without what differs
+    between those that are joined. ``content`` is where its content begins, and ``identity`` the packet's.
+    """
+
+    like: bytes
+    identity: int
+    number: int
+    content: int
+    is_last: bool
+
+
+def joined(frames: Sequence[bytes], first: int, most: int) -> Joined | None:
+    """Return the frame of at most ``most`` bytes that the frames from number ``first`` on are, as many as possible, or
+    None if that one cannot be joined with the next one.
+
+    It is what Linux' GRO does, with frames that follow each other. They are consecutive segments of one connection,
+    with checksums that are right. Headers and options are alike, and all but the last have the same size and no flags
+    but ACK and ECE, so :func:`segments` of the frame would be these frames. Their packets' identities count, or are
+    equal, which is to say that there are none: passt's are 0, also where packets might be fragmented.
+    """
+    one = _segment(frames[first])
+    if one is None or one.is_last:
+        return None
+    size = len(frames[first]) - one.content
+    pieces, total, step, is_last = [frames[first]], len(frames[first]), 0, False
+    for frame in islice(frames, first + 1, first + MOST_SEGMENTS):
+        length = len(frame) - one.content
+        if is_last or length > size or total + length > most:
+            break
+        other = _segment(frame)
+        if other is None or other.like != one.like or other.number != one.number + total - one.content & 0xFFFFFFFF:
+            break
+        if len(pieces) == 1:
+            step = other.identity - one.identity & 0xFFFF
+        if step > 1 or other.identity != one.identity + step * len(pieces) & 0xFFFF:
+            break
+        pieces.append(frame)
+        total += length
+        is_last = other.is_last or length < size
+    if len(pieces) == 1:
+        return None
+    head = bytearray(pieces[0][: one.content])
+    _, (_, addresses, start, _) = _headers(pieces[0])
+    _set_length(head, SHORTEST_FRAME, total - SHORTEST_FRAME, 0)
+    head[start + _TCP_FLAGS] |= pieces[-1][start + _TCP_FLAGS] & _OF_LAST
+    pseudo = int.from_bytes(addresses, "big") + _TCP + total - start
+    head[start + 16 : start + 18] = (_MODULUS - _complement(pseudo)).to_bytes(2, "big")
+    return Joined(bytes(head) + b"".join([piece[one.content :] for piece in pieces]), len(pieces), size)
+
+
+def _segment(frame: bytes) -> _Segment | None:
+    """Return what a frame is if it has a segment of TCP that can be joined with others, or None."""
+    try:
+        at, (protocol, addresses, start, end) = _headers(frame)
+    except ChecksumError:
+        return None
+    version = frame[SHORTEST_FRAME] >> 4
+    is_plain = start - at == (_IPV4_HEADER if version == 4 else _IPV6_HEADER)
+    if not is_plain or at != SHORTEST_FRAME or protocol != _TCP or end != len(frame) or start + _TCP_HEADER > end:
+        return None
+    content, flags = start + (frame[start + _TCP_LENGTH] >> 4) * 4, frame[start + _TCP_FLAGS]
+    if not start + _TCP_HEADER <= content < end or flags & ~(_OF_LAST | _ECE) != _ACK:
+        return None
+    if (version == 4 and int.from_bytes(frame[at:start], "big") % _MODULUS) or _sum(addresses, _TCP, frame[start:]):
+        return None
+    like = bytearray(frame[:content])
+    length = at + (2 if version == 4 else 4)
+    differ = ((length, 2), (start + 4, 4), (start + 16, 2), *(((at + 4, 2), (at + 10, 2)) if version == 4 else ()))
+    for place, size in differ:
+        like[place : place + size] = bytes(size)
+    like[start + _TCP_FLAGS] &= ~_OF_LAST
+    identity = int.from_bytes(frame[at + 4 : at + 6], "big") if version == 4 else 0
+    number = int.from_bytes(frame[start + 4 : start + 8], "big")
+    return _Segment(bytes(like), identity, number, content, bool(flags & _OF_LAST))
 
 
 def _set_length(head: bytearray, at: int, size: int, number: int) -> None:

@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from dbt.devices.ethernet import MOST_SEGMENTS, ChecksumError, segments, with_checksum
+from dbt.devices.ethernet import LONGEST_FRAME, MOST_SEGMENTS, ChecksumError, joined, segments, with_checksum
 from tests.devices.packets import ADDRESSES, packet, segment
 
 
@@ -137,3 +137,145 @@ def test_long_headers_are_not_repeated() -> None:
         else:
             with pytest.raises(ChecksumError, match="headers"):
                 segments(bytes(long), 1)
+
+
+# -- segments that are joined ----------------------------------------------------------------------
+
+
+def stream(content: bytes, version: int, size: int = 1448, flags: int = 0x10, options: int = 3) -> list[bytes]:
+    """Return the segments of a connection that have so many bytes of a content each. The last one has these flags."""
+    frame = bytearray(segment(content, version, options))
+    frame[TCP[version] + 13] = flags
+    return segments(bytes(frame), size)
+
+
+TCP = {4: 34, 6: 54}
+
+
+@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize("flags", [0x10, 0x18, 0x11, 0x50])
+@pytest.mark.parametrize("size", [1449, 2896, 10_001])
+def test_segments_are_joined(version: int, flags: int, size: int) -> None:
+    """The frame is that of which they are the parts. Its checksum is left to be filled in."""
+    content = Random(size).randbytes(size)
+    frames = stream(content, version, flags=flags)
+    found = joined([b"another", *frames, b"another"], 1, LONGEST_FRAME)
+    assert found is not None and (found.segments, found.size) == (len(frames), 1448)
+    tcp = TCP[version]
+    assert found.frame[tcp + 32 :] == content and found.frame[tcp + 13] == flags
+    assert segments(found.frame, 1448) == frames
+    addresses = found.frame[tcp - (8 if version == 4 else 32) : tcp]
+    length = len(found.frame) - tcp
+    assert int.from_bytes(found.frame[tcp + 16 : tcp + 18], "big") == plain_sum(
+        addresses + b"\0\6" + length.to_bytes(2, "big")
+    )
+    assert with_checksum(found.frame) == stream(content, version, size, flags)[0]
+
+
+def repaired(frame: bytes, *changes: tuple[int, int]) -> bytes:
+    """Return a frame of IPv4 with other bytes at some places, and right checksums."""
+    changed = bytearray(frame)
+    for place, byte in changes:
+        changed[place] = byte
+    changed[24:26] = bytes(2)
+    changed[24:26] = (0xFFFF - plain_sum(bytes(changed[14:34]))).to_bytes(2, "big")
+    return with_checksum(bytes(changed))
+
+
+@pytest.mark.parametrize(
+    "place", [0, 6, 15, 20, 22, 26, 30, *range(34, 47), 48, 49, *range(52, 66)], ids=lambda place: f"byte {place}"
+)
+@pytest.mark.parametrize("which", [0, 1])
+def test_segments_with_different_headers_are_not_joined(place: int, which: int) -> None:
+    """Addresses, type of service, whether they may be fragmented, time to live, ports, numbers, flags, window, urgent
+    pointer, options: a bit of one of them is another.
+    """
+    frames = stream(Random(1).randbytes(2896), 4)
+    changed = frames[which][place] ^ (0x40 if place == 20 else 4)
+    frames[which] = repaired(frames[which], (place, changed))
+    assert joined(frames, 0, LONGEST_FRAME) is None
+
+
+@pytest.mark.parametrize("flags", [0x00, 0x02, 0x12, 0x14, 0x18, 0x11, 0x30, 0x90])
+def test_the_first_segment_has_no_flags_but_ack(flags: int) -> None:
+    frames = stream(Random(1).randbytes(2896), 4)
+    frames[0] = repaired(frames[0], (47, flags))
+    assert joined(frames, 0, LONGEST_FRAME) is None
+
+
+@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize("which", [0, 1])
+def test_segments_with_wrong_checksums_are_not_joined(version: int, which: int) -> None:
+    tcp = TCP[version]
+    for place in (tcp + 16, tcp + 40, *((24,) if version == 4 else ())):
+        frames = stream(Random(1).randbytes(2896), version)
+        frames[which] = frames[which][:place] + bytes([frames[which][place] ^ 1]) + frames[which][place + 1 :]
+        assert joined(frames, 0, LONGEST_FRAME) is None
+
+
+def test_where_a_long_segment_ends() -> None:
+    """With a flag, a shorter segment, one that is missing, as many bytes or segments as may be, or no frame at all."""
+    content = Random(1).randbytes(14_480)
+    frames = stream(content, 4)
+
+    def count(some: list[bytes], most: int = LONGEST_FRAME) -> int:
+        found = joined(some, 0, most)
+        assert found is None or len(found.frame) <= most
+        return found.segments if found else 1
+
+    assert count(frames) == 10 and count(frames[:1]) == 1
+    assert count([*frames[:4], *frames[5:]]) == 4
+    assert count([*frames[:4], repaired(frames[4], (47, 0x18)), *frames[5:]]) == 5
+    assert [count(frames, most) for most in (66 + 2 * 1448 - 1, 66 + 2 * 1448, 8192)] == [1, 2, 5]
+    short = stream(content[:1448], 4, 1000)
+    assert count([*short, *frames[1:]]) == 2, "the second one has 448 bytes"
+    assert count([short[0], *frames]) == 1
+    many = stream(bytes(MOST_SEGMENTS), 4, 1)
+    many += [repaired(one, (19, 128 + number), (41, 128 + number)) for number, one in enumerate(many)]
+    assert count(many) == count(many[1:]) == MOST_SEGMENTS == len(many) // 2
+    empty = repaired(frames[0][:66], (16, 0), (17, 52))
+    assert count([empty, *frames]) == count([frames[0], empty]) == 1
+
+
+@pytest.mark.parametrize(
+    ("step", "flags", "is_joined"), [(0, 0x40, True), (0, 0, True), (1, 0, True), (2, 0x40, False)]
+)
+def test_identities(step: int, flags: int, is_joined: bool) -> None:
+    """They count, or are equal."""
+    frames = stream(Random(1).randbytes(4344), 4)
+    some = [repaired(one, (18, 0), (19, 7 + number * step), (20, flags)) for number, one in enumerate(frames)]
+    found = joined(some, 0, LONGEST_FRAME)
+    assert (found is not None and found.segments == 3) is is_joined
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_only_plain_headers_are_joined(version: int) -> None:
+    """Without options of IP, a tag of a VLAN, or bytes behind the packet."""
+    frames = stream(Random(1).randbytes(2896), version)
+    assert joined([one + b"\0" for one in frames], 0, LONGEST_FRAME) is None
+    tagged = bytearray(segment(bytes(2896), version, 3, vlan=True))
+    tagged[TCP[version] + 4 + 13] = 0x10
+    assert joined(segments(bytes(tagged), 1448), 0, LONGEST_FRAME) is None
+    header = bytes(4) + b"\xff\xff\xff\0" + bytes(4) + b"\x50\x10" + bytes(6)
+    optional = packet(6, header + bytes(2896), version, vlan=False, options=1)[0]
+    assert joined(segments(optional, 1448), 0, LONGEST_FRAME) is None
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_what_is_joined_is_divided_again(seed: int) -> None:
+    """Whatever is in the frames: if some are joined, their parts are these frames."""
+    random, came = Random(seed), 0
+    for _ in range(1000):
+        version = random.choice((4, 6))
+        frames = stream(random.randbytes(random.choice((500, 900))), version, 300, random.choice((0x10, 0x18)), 1)
+        which = random.randrange(len(frames))
+        changed = bytearray(frames[which])
+        if random.random() < 0.7:
+            changed[random.randrange(12, TCP[version] + 24)] = random.randrange(256)
+        frames[which] = bytes(changed)[
+            : random.choice((len(changed), len(changed), random.randrange(14, len(changed))))
+        ]
+        if (found := joined(frames, 0, LONGEST_FRAME)) is not None:
+            came += 1
+            assert segments(found.frame, found.size) == frames[: found.segments]
+    assert 200 < came < 900

@@ -15,6 +15,7 @@ from random import Random
 from typing import Final
 
 from dbt.abi.addresses import Gpa
+from dbt.devices.ethernet import segments
 from dbt.devices.medium import OverlaidMedium
 from dbt.host.console import CaptureConsole
 from dbt.hypervisor.xen.back_ends.back_end import Phase
@@ -155,7 +156,7 @@ def block(seed: int, count: int) -> int:
 
 def net(seed: int, count: int) -> int:
     """Let a network card have random rings. Return how many frames left. No byte leaves that was not granted."""
-    draw, card, connections = Random(seed), Card(), 1
+    draw, card, connections = Random(seed), Card(joins=seed % 2), 1
     secret = b"\xa5" * 4096
     card.bench.write(RING + 0x2000, secret)
     for _ in range(count):
@@ -182,6 +183,11 @@ def net(seed: int, count: int) -> int:
             card.tx.put(part(len(frame) + draw.choice((0, 0, 0, 500)), EXTRA | BLANK), extra)
         card.offer(*(draw.randrange(64) for _ in range(draw.randrange(3))))
         card.arrive(draw.randbytes(draw.choice((14, 60, 5000))))
+        if draw.random() < 0.1:
+            long = bytearray(segment(draw.randbytes(draw.choice((500, 3000, 9000))), draw.choice((4, 6))))
+            long[(34 if long[14] >> 4 == 4 else 54) + 13] = 0x10
+            card.arrive(*segments(bytes(long), draw.choice((100, 400))))
+            card.offer(*range(draw.randrange(8)))
         if draw.random() < 0.02:
             card.bench.write(RING + draw.choice((0, 0x1000)), struct.pack("<I", _index(draw)))
         card.grant(draw.randrange(3), draw.choice((PERMIT, PERMIT | READ_ONLY, 0)))

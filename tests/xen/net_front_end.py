@@ -10,6 +10,8 @@ from dbt.hypervisor.xen.back_ends.net import NetBackEnd
 from tests.xen.front_ends import DATA, FIRST_GRANT, PERMIT, RING, Bench, FrontEnd, Ring
 
 BLANK, MORE, EXTRA = 1, 4, 8
+#: What is said of a long segment that arrives: its checksum is right, not filled in, and its parts follow.
+LONG = 1 | 2 | EXTRA
 OK, ERROR, NOTHING = 0, -1, 1
 ADDRESS = bytes.fromhex("525400123456")
 _SENT, _ROOM, _ANSWER = struct.Struct("<IHHHH"), struct.Struct("<HxxI"), struct.Struct("<HHHh")
@@ -18,11 +20,11 @@ _SENT, _ROOM, _ANSWER = struct.Struct("<IHHHH"), struct.Struct("<HxxI"), struct.
 class Card:
     """A network card's front end, which has granted 32 pages."""
 
-    def __init__(self, spreads: int = 1) -> None:
+    def __init__(self, spreads: int = 1, joins: int = 0) -> None:
         self.sent: list[bytes] = []
         self.bench = Bench(partial(NetBackEnd, number=0, send=self.sent.extend, address=ADDRESS))
         self.front = FrontEnd(self.bench)
-        self.spreads = spreads
+        self.spreads, self.joins = spreads, joins
         self.connect()
 
     def connect(self) -> None:
@@ -31,6 +33,8 @@ class Card:
         for number in range(32):
             self.grant(number)
         nodes = {"tx-ring-ref": FIRST_GRANT, "rx-ring-ref": FIRST_GRANT + 1, "request-rx-copy": 1}
+        features = ("feature-gso-tcpv4", "feature-gso-tcpv6", "feature-ipv6-csum-offload")
+        nodes |= dict.fromkeys(features, self.joins)
         self.front.connect({**nodes, "feature-sg": self.spreads}, Phase.CONNECTED)
 
     def grant(self, number: int, flags: int = PERMIT) -> int:

@@ -12,7 +12,7 @@ from dbt.hypervisor.xen.back_ends.back_end import Phase
 from dbt.hypervisor.xen.back_ends.net import MOST_BYTES, MOST_FRAMES, NetBackEnd
 from tests.devices.packets import packet, segment
 from tests.xen.front_ends import DATA, FIRST_GRANT, PERMIT, READ_ONLY, READING, RING, Ring
-from tests.xen.net_front_end import ADDRESS, BLANK, ERROR, EXTRA, MORE, NOTHING, OK, Card, divided, part
+from tests.xen.net_front_end import ADDRESS, BLANK, ERROR, EXTRA, LONG, MORE, NOTHING, OK, Card, divided, part
 
 
 @pytest.fixture
@@ -133,6 +133,65 @@ def test_frames_arrive(card: Card) -> None:
     card.offer(6)
     assert card.received() == [(4, 0, MORE, 4096), (5, 0, MORE, 4096), (6, 0, 0, 808)]
     assert card.bench.read(DATA + (4 << 12), 9000) == long
+
+
+def stream(version: int, size: int) -> tuple[bytes, list[bytes]]:
+    """Return a long segment of TCP with so many bytes of content, and the frames that it is divided into."""
+    frame = bytearray(segment(Random(size).randbytes(size), version, options=3))
+    frame[(34 if version == 4 else 54) + 13] = 0x18  # ACK, PSH
+    return bytes(frame), segments(bytes(frame), 1448)
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_segments_that_arrive_together_are_one_long_segment(version: int) -> None:
+    """Between other frames. Each extra answer, of a kind and a size, takes a page's place."""
+    card = Card(joins=1)
+    frame, frames = stream(version, 10_000)
+    card.offer(*range(8))
+    card.arrive(bytes(60), *frames, bytes(61))
+    extra = (1, 1448, 1 if version == 4 else 2, 0)
+    first, last = (1, 0, MORE | LONG, 4096), (4, 0, 0, len(frame) - 8192)
+    assert card.received() == [(0, 0, 0, 60), first, extra, (3, 0, MORE, 4096), last, (5, 0, 0, 61)]
+    got = b"".join(card.bench.read(DATA + (page << 12), 4096) for page in (1, 3, 4))[: len(frame)]
+    assert segments(got, 1448) == frames
+    card.bench.close()
+
+
+def test_a_long_segment_has_as_many_parts_as_there_are_pages() -> None:
+    """And waits as the frames that it is made of, of which a restored card makes the same."""
+    card = Card(joins=1)
+    _, frames = stream(4, 20_000)
+    card.arrive(*frames)
+    state = card.bench.board.save()
+    found = []
+    for _ in range(2):
+        card.rx = Ring(card.bench, RING + 0x1000, FIRST_GRANT + 1, 8, 8)
+        card.bench.grant(FIRST_GRANT + 1, RING + 0x1000, PERMIT | READING)
+        got = []
+        for count in (1, 2, 3, 4, 5):
+            card.offer(*range(count))
+            got.append(card.received())
+        found.append(got)
+        card.bench.board.restore(state)
+    assert found[0] == found[1]
+    one, two, three, four, five = found[0]
+    extra = (1, 1448, 1, 0)
+    assert one == [(0, 0, 0, 1514)]
+    assert two == [(0, 0, LONG, 66 + 2 * 1448), extra]
+    assert three == [(0, 0, MORE | LONG, 4096), extra, (2, 0, 0, 66 + 5 * 1448 - 4096)]
+    assert four[-1] == (3, 0, 0, 66 + 5 * 1448 + 1176 - 8192), "the last one has 1176 bytes"
+    assert five == []
+    card.bench.close()
+
+
+@pytest.mark.parametrize("features", ["spreads", "joins"])
+def test_segments_are_not_joined_unless_the_front_end_agrees(features: str) -> None:
+    card = Card(spreads=features != "spreads", joins=features != "joins")
+    _, frames = stream(4, 5000)
+    card.offer(*range(8))
+    card.arrive(*frames)
+    assert [answer[2:] for answer in card.received()] == [(0, len(frame)) for frame in frames]
+    card.bench.close()
 
 
 def test_the_front_end_hears_once_of_frames_that_arrive_together(card: Card) -> None:

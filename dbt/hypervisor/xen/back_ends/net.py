@@ -2,8 +2,8 @@
 
 The front end sends a frame as one or several requests, each a part of a granted page. Its protocol checksum may be
 left to the back end, and one long segment of TCP instead of many short ones (GSO). For what arrives it has granted
-pages: a frame is spread over several of them if it agrees. Frames take no time: they are sent when the front end sends
-its event, as by a virtio card.
+pages: a frame is spread over several of them if it agrees, and segments of TCP that wait one behind the other come as
+a long one. Frames take no time: they are sent when the front end sends its event, as by a virtio card.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from dbt.devices.ethernet import (
     SHORTEST_FRAME,
     ChecksumError,
     announcement,
+    joined,
     segments,
     with_checksum,
 )
-from dbt.devices.state import Part, Wiring
+from dbt.devices.state import Byte, Part, Wiring
 from dbt.hypervisor.xen.back_ends.back_end import BackEnd, FrontEndError
 from dbt.hypervisor.xen.back_ends.shared_ring import SharedRing
 from dbt.hypervisor.xen.grant_table import GrantError
@@ -37,6 +38,11 @@ _MORE_EXTRAS: Final = 1
 #: and the kind, which is the version of IP.
 _EXTRA: Final = struct.Struct("<BBHBxxxxxxx")
 _GSO: Final = 1
+#: The same for a frame that arrives. Its checksum is right, and not filled in.
+_EXTRA_ARRIVED: Final = struct.Struct("<BBHBxxx")
+_CHECKSUM_GOOD, _CHECKSUM_UNFILLED = 1, 2
+#: The kinds of GSO by the types of frames. They are bits of ``joins``, too.
+_GSO_KINDS: Final = {b"\x08\0": 1, b"\x86\xdd": 2}
 _OKAY, _ERROR, _NOTHING = 0, -1, 1
 #: What arrives and waits for pages at most, for the ring has but 256: the burst that a network end may have, and the
 #: bytes that a virtio card can have waiting. What comes then is lost.
@@ -56,6 +62,14 @@ class Fragment(NamedTuple):
     size: int
 
 
+class Slot(NamedTuple):
+    """What the front end gets for a page: a part of a frame that goes there, or what takes the answer's place."""
+
+    data: bytes
+    flags: int = 0
+    is_extra: bool = False
+
+
 class Packet(NamedTuple):
     """The requests of a frame. ``extras`` say more about it, and are behind the first one."""
 
@@ -67,7 +81,8 @@ class Packet(NamedTuple):
 class NetBackEnd(BackEnd):
     """A network card. ``send`` gets the frames that the guest sends; ``address`` is the card's own.
 
-    ``frames`` have arrived, and wait for pages of the guest's. ``spreads`` says that a frame may be in several pages.
+    ``frames`` have arrived, and wait for pages of the guest's. ``spreads`` says that a frame may be in several pages,
+    and ``joins`` which segments of TCP may come as a long one: those in IPv4 (1) and in IPv6 (2).
     """
 
     kind: ClassVar[str] = "vif"
@@ -79,6 +94,7 @@ class NetBackEnd(BackEnd):
     receiving: Part[SharedRing] = field(init=False)
     frames: list[bytes] = field(default_factory=list)
     spreads: bool = False
+    joins: Byte = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -92,6 +108,7 @@ class NetBackEnd(BackEnd):
             and all(SHORTEST_FRAME <= len(frame) <= LONGEST_FRAME for frame in self.frames)
             and self.sending.is_open == self.receiving.is_open == self.is_connected
             and self.has_ports(1)
+            and self.joins in ((0, 1, 2, 3) if self.spreads else (0,))
         )
 
     # -- XenStore ------------------------------------------------------------------------------
@@ -126,6 +143,9 @@ class NetBackEnd(BackEnd):
         self.receiving.open(self.said_number("rx-ring-ref"))
         self.bind(self.said_number("event-channel"))
         self.spreads = self.says("feature-sg")
+        in_ipv4 = self.says("feature-gso-tcpv4") and not self.says("feature-no-csum-offload")
+        in_ipv6 = self.says("feature-gso-tcpv6") and self.says("feature-ipv6-csum-offload")
+        self.joins = (in_ipv4 | in_ipv6 << 1) * self.spreads
         return {}
 
     def holds(self) -> Iterable[int]:
@@ -212,30 +232,55 @@ class NetBackEnd(BackEnd):
         """
         if not self.frames:
             return False
-        pieces: list[tuple[bytes, bool]] = []
+        slots: list[Slot] = []
         room, count, needed = self.receiving.waiting, 0, 1
-        for frame in self.frames:
-            needed = -(-len(frame) // PAGE_SIZE)
-            if len(pieces) + needed > room:
+        while count < len(self.frames):
+            needed = _pages(self.frames[count])
+            if len(slots) + needed > room:
                 break
-            count += 1
-            ends = range(PAGE_SIZE, len(frame) + PAGE_SIZE, PAGE_SIZE)
-            pieces += [(frame[end - PAGE_SIZE : end], end < len(frame)) for end in ends]
+            taken, more = self._next(count, room - len(slots))
+            count += taken
+            slots += more
         del self.frames[:count]
-        rooms = self.receiving.take(len(pieces), wants=needed if self.frames else 0)
-        answers = [self._fill(room, *piece) for room, piece in zip(rooms, pieces, strict=True)]
+        rooms = self.receiving.take(len(slots), wants=needed if self.frames else 0)
+        answers = [self._fill(*one) for one in zip(rooms, slots, strict=True)]
         self.counts.requests += len(answers)
         return bool(answers) and self.receiving.answer(answers)
 
-    def _fill(self, room: bytes, piece: bytes, is_followed: bool) -> bytes:
-        """Write a piece of a frame to a page of the guest's, and return the answer."""
+    def _next(self, first: int, room: int) -> tuple[int, list[Slot]]:
+        """Return how many of the frames that wait are given to the front end as one, and by what. They begin with
+        number ``first``, and this one fits.
+        """
+        frame = self.frames[first]
+        kind = _GSO_KINDS.get(frame[12:14], 0) & self.joins
+        found = joined(self.frames, first, min(LONGEST_FRAME, (room - 1) * PAGE_SIZE)) if kind else None
+        if found is None:
+            return 1, _slots(frame)
+        begin, *rest = _slots(found.frame)
+        begin = begin._replace(flags=begin.flags | _EXTRA_INFO | _CHECKSUM_GOOD | _CHECKSUM_UNFILLED)
+        return found.segments, [begin, Slot(_EXTRA_ARRIVED.pack(_GSO, 0, found.size, kind), is_extra=True), *rest]
+
+    def _fill(self, room: bytes, slot: Slot) -> bytes:
+        """Write a part of a frame to a page of the guest's, and return the answer."""
+        if slot.is_extra:
+            return slot.data
         number, reference = _ROOM.unpack(room)
-        size = len(piece)
+        size = len(slot.data)
         try:
-            self.bus.grants.write(reference, 0, piece)
+            self.bus.grants.write(reference, 0, slot.data)
         except GrantError:
             size = _ERROR
-        return _ROOM_ANSWER.pack(number, 0, _MORE_DATA * is_followed, size)
+        return _ROOM_ANSWER.pack(number, 0, slot.flags, size)
+
+
+def _pages(frame: bytes) -> int:
+    return -(-len(frame) // PAGE_SIZE)
+
+
+def _slots(frame: bytes) -> list[Slot]:
+    """Return the parts of a frame that has arrived, for a page each."""
+    ends = range(PAGE_SIZE, len(frame) + PAGE_SIZE, PAGE_SIZE)
+    return [Slot(frame[end - PAGE_SIZE : end], _MORE_DATA * (end < len(frame))) for end in ends]
 
 
 def _packets(requests: Sequence[bytes]) -> Iterable[Packet]:
