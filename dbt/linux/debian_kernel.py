@@ -33,10 +33,14 @@ _WELCOME: Final = ("squashfs", "loop", "fuse", "binfmt_misc", "bridge", "dummy",
 _MOST_MODULES: Final = 100
 _MOST_KERNEL: Final = 64 << 20
 _MOST_MODULE: Final = 16 << 20
+#: Of all modules that a guest gets, which are in its RAM at first.
+_MOST_UNPACKED: Final = 128 << 20
 _MOST_FILES: Final = 1 << 30
 _MOST_CONTROL: Final = 1 << 20
 _MAGIC: Final = b"!<arch>\n"
 _HEADER: Final = 60
+#: How modules begin that are compressed, whatever their names say (CONFIG_MODULE_COMPRESS_*).
+_XZ, _GZIP, _ZSTD = b"\xfd7zXZ", b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 #: Where a zImage for ARM says so (Documentation/arm/booting.rst), and what is there.
 _ZIMAGE_AT: Final = 0x24
 _ZIMAGE: Final = 0x016F2818
@@ -179,10 +183,19 @@ def _module_name(path: str) -> str:
     return posixpath.basename(path).partition(".ko")[0].replace("-", "_")
 
 
-def _plain(content: bytes) -> bytes:
+def _plain(name: str, content: bytes) -> bytes:
     """Return a module as it is when it is not compressed."""
-    if content.startswith(b"\xfd7zXZ"):
+    import zstandard
+
+    if content.startswith(_XZ):
         return _Bounded(lzma.open(io.BytesIO(content)), _MOST_MODULE).read()
+    if content.startswith(_GZIP):
+        return _Bounded(cast(IO[bytes], gzip.GzipFile(fileobj=io.BytesIO(content))), _MOST_MODULE).read()
+    if content.startswith(_ZSTD):
+        if zstandard.frame_content_size(content) > _MOST_MODULE:
+            raise LinuxGuestError(f"the module {name} unpacks to more than {_MOST_MODULE} bytes")
+        # All at once, so that a frame without its end is damage: a stream would just end there.
+        return zstandard.ZstdDecompressor().decompress(content, max_output_size=_MOST_MODULE)
     return content
 
 
@@ -194,13 +207,19 @@ def _archive(origin: str, modules: dict[str, bytes], built_in: frozenset[str]) -
             f"the kernel of {origin} has no {' and no '.join(missing)}: take linux-image-armmp for armhf"
         )
     order: dict[str, bytes] = {}
+    unpacked: list[int] = []
 
     def add(name: str, above: tuple[str, ...] = ()) -> None:
         if name in order or name in built_in or name not in modules:
             return
         if name in above:
             raise ValueError(f"the module {name} needs itself")
-        content = _plain(modules[name])
+        content = _plain(name, modules[name])
+        unpacked.append(len(content))
+        if len(unpacked) > _MOST_MODULES or sum(unpacked) > _MOST_UNPACKED:
+            raise LinuxGuestError(
+                f"a guest with this kernel needs more than {_MOST_MODULES} modules, or {_MOST_UNPACKED} bytes of them"
+            )
         found = _DEPENDS.search(content)
         for other in found[1].decode("ascii", "replace").split(",") if found else ():
             add(other.replace("-", "_"), (*above, name))
@@ -208,7 +227,5 @@ def _archive(origin: str, modules: dict[str, bytes], built_in: frozenset[str]) -
 
     for name in (*_FIRST, *_NEEDED, *_WELCOME):
         add(name)
-    if len(order) > _MOST_MODULES:
-        raise LinuxGuestError(f"a guest with this kernel needs {len(order)} modules, more than {_MOST_MODULES}")
     files = [(f"modules/{number:02}", PROGRAM, content, (0, 0)) for number, content in enumerate(order.values())]
     return archive([("modules", DIRECTORY, b"", (0, 0)), *files]) if files else b""

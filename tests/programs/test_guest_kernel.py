@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 import zstandard
 
+from dbt.linux import debian_kernel
 from dbt.linux.debian_kernel import read_package
 from dbt.linux.images import KERNEL, LinuxGuestError, import_folder, kernel_folder, read_guest_files
 from dbt.linux.imported import keep, origin, remove
@@ -90,11 +91,50 @@ def test_a_kernel_and_its_modules_in_the_order_of_their_needs(tmp_path: Path, su
     assert b"modules/10" in kernel.modules and b"modules/11" not in kernel.modules
 
 
-def test_modules_that_are_compressed(tmp_path: Path) -> None:
+def with_compressed(name: str, suffix: str, content: bytes) -> bytes:
+    """Return a package in which a module is as the kernel's build compresses it."""
     contents = files()
-    plain = contents.pop(f"{MODULES}/overlay.ko")
-    contents[f"{MODULES}/overlay.ko.xz"] = lzma.compress(plain)
-    assert plain in read_package(write(tmp_path, package(contents))).modules
+    del contents[f"{MODULES}/{name}.ko"]
+    return package({**contents, f"{MODULES}/{name}.ko{suffix}": content})
+
+
+@pytest.mark.parametrize("suffix", [".xz", ".gz", ".zst"])
+def test_modules_that_are_compressed(tmp_path: Path, suffix: str) -> None:
+    plain = module("ext4", "jbd2", "crc-16")
+    kernel = read_package(write(tmp_path, with_compressed("ext4", suffix, COMPRESS[suffix](plain))))
+    assert plain in kernel.modules and kernel.modules.index(b"name=jbd2\0") < kernel.modules.index(plain)
+
+
+@pytest.mark.parametrize("suffix", [".xz", ".gz", ".zst"])
+def test_modules_that_unpack_to_too_much_or_have_no_end(tmp_path: Path, suffix: str) -> None:
+    bomb = COMPRESS[suffix](bytes((16 << 20) + 1))
+    with pytest.raises(LinuxGuestError, match="unpacks to more than"):
+        read_package(write(tmp_path, with_compressed("ext4", suffix, bomb)))
+    cut = COMPRESS[suffix](random.Random(1).randbytes(10000))[:-100]
+    with pytest.raises(LinuxGuestError, match="the package is damaged"):
+        read_package(write(tmp_path, with_compressed("ext4", suffix, cut)))
+
+
+def test_a_zstd_frame_that_does_not_say_its_size_is_bounded(tmp_path: Path) -> None:
+    compressor = zstandard.ZstdCompressor(write_content_size=False)
+    plain = module("ext4", "jbd2")
+    assert plain in read_package(write(tmp_path, with_compressed("ext4", ".zst", compressor.compress(plain)))).modules
+    with pytest.raises(LinuxGuestError, match="the package is damaged"):
+        read_package(write(tmp_path, with_compressed("ext4", ".zst", compressor.compress(bytes((16 << 20) + 1)))))
+
+
+@pytest.mark.parametrize(("count", "size"), [(200, 10), (20, 100_000)])
+def test_modules_that_need_too_much_together(
+    tmp_path: Path, count: int, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of them needs the next one."""
+    monkeypatch.setattr(debian_kernel, "_MOST_UNPACKED", 1 << 20)
+    contents = files() | {f"{MODULES}/jbd2.ko": module("jbd2", "x0")}
+    for number in range(count):
+        content = module(f"x{number}", f"x{number + 1}") + bytes(size)
+        contents[f"{MODULES}/x{number}.ko.gz"] = gzip.compress(content, 1)
+    with pytest.raises(LinuxGuestError, match="needs more than 100 modules, or "):
+        read_package(write(tmp_path, package(contents, ".gz")))
 
 
 @pytest.mark.parametrize(
