@@ -15,7 +15,7 @@ help:
 	@echo "make timing how long things take that somebody waits for (on an idle machine)"
 	@echo "make check  ruff, mypy, the import-direction test and the documentation site"
 	@echo "make docs   build the documentation site into build/docs"
-	@echo "make fuzz   look for differences from Unicorn and between tiers with new seeds (SECONDS=60), and make 10^6 hypercalls and requests in rings of Xen"
+	@echo "make fuzz   look for differences from Unicorn and between tiers with new seeds (SECONDS=60), run 200,000 cases in stitched code, and make 10^6 hypercalls and requests in rings of Xen"
 	@echo "make bench  measure beside Unicorn and, where installed, gcc's native code and QEMU (BENCH=options)"
 	@echo "make bench-real  measure real programs beside QEMU, and inside Linux (BENCH=options)"
 	@echo "make bench-callouts  what sensitive operations cost, beside QEMU where it is installed"
@@ -94,6 +94,7 @@ check: $(VENV)/.stamp-dev $(VENV)/.stamp-docs
 SECONDS ?= 60
 fuzz: $(VENV)/.stamp-test
 	$(BIN)/python -m tests.oracle.fuzz --seconds $(SECONDS)
+	$(BIN)/python -m tests.oracle.fuzz --stitched 200000
 	$(BIN)/python -m tests.xen.fuzz --count 1000000
 	$(BIN)/python -m tests.xen.fuzz_rings --count 1000000
 

@@ -11,11 +11,15 @@ there, with the command that replays it:
 A random program is named by its number:
 
     python -m tests.oracle.fuzz --program 1234
+
+With ``--stitched N`` it goes on until N cases were executed in stitched code. Instructions that have no stencil, and
+words that are undefined, are not among these: handlers execute them.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -46,12 +50,15 @@ def main() -> int:
     arguments.add_argument("--replay", metavar="LINE", help="run one case and show what each tier and Unicorn give")
     arguments.add_argument("--only", choices=["cases", "programs"], help="one of the two kinds (both)")
     arguments.add_argument("--program", metavar="N", type=int, help="run one random program")
+    arguments.add_argument("--stitched", metavar="N", type=int, help="run cases until N of them were in stitched code")
     options = arguments.parse_args()
     tiers = tuple(options.tier or TIERS)
     if options.replay:
         return replay(options.replay, tiers)
     if options.program is not None:
         return programs(options.program, 0)
+    if options.stitched is not None:
+        return fuzz(options.seed, math.inf, ("stitched",), options.stitched)
     seconds = options.seconds if options.only else options.seconds / 2
     failed = fuzz(options.seed, seconds, tiers) if options.only != "programs" else 0
     return failed | (programs(options.seed, seconds) if options.only != "cases" else 0)
@@ -76,8 +83,8 @@ def programs(seed: int, seconds: float) -> int:
             return 0
 
 
-def fuzz(seed: int, seconds: float, tiers: tuple[str, ...]) -> int:
-    """Run until the time is up or there is a difference. Return the number of differences."""
+def fuzz(seed: int, seconds: float, tiers: tuple[str, ...], stitched: int | None = None) -> int:
+    """Run cases until the time is up, or until so many of them were ``stitched``. Return 1 if any differs, else 0."""
     campaign = Campaign([TierMachine(name) for name in tiers])
     start = time.monotonic()
     failures = 0
@@ -87,11 +94,13 @@ def fuzz(seed: int, seconds: float, tiers: tuple[str, ...]) -> int:
         except Mismatch as mismatch:
             print(mismatch, file=sys.stderr)
             failures += 1
-        if time.monotonic() - start > seconds:
+        in_stitched_code = sum(machine.stitched for machine in campaign.tiers)
+        if time.monotonic() - start > seconds or (stitched is not None and in_stitched_code >= stitched):
             break
     elapsed = time.monotonic() - start
     counts = campaign.counts
     print(f"{counts.cases} cases in {elapsed:.0f} s ({counts.cases / elapsed:.0f}/s), seed {seed}; {', '.join(tiers)}")
+    print(f"  {in_stitched_code:7} began in stitched code")
     for name, count in counts.explained.most_common():
         print(f"  {count:7} explained: {name}")
     print(f"  {failures:7} unexplained")

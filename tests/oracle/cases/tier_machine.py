@@ -67,6 +67,7 @@ class TierMachine(BareMachine):
     def __init__(self, name: str) -> None:
         super().__init__(TIERS[name], RAM_SIZE)
         self.name = name
+        self.stitched = 0  # cases that began in stitched code
         self._clean = default_ram()  # the content of RAM, except for code, between cases
         self._code = b""
         self._fault = ""
@@ -76,9 +77,13 @@ class TierMachine(BareMachine):
 
     def run(self, case: Case, stepwise: bool = False) -> Outcome:
         """Execute the case. With ``stepwise``, branches within the code are allowed: see :class:`Case`."""
-        if self.name == "stitched":
-            self._run_loaded(case, stepwise)
-        return self._run_loaded(case, stepwise)
+        if not isinstance(self.tier, CaseStitchedTier):
+            return self._run_loaded(case, stepwise)
+        self._run_loaded(case, stepwise)
+        before = self.tier.entered
+        outcome = self._run_loaded(case, stepwise)
+        self.stitched += self.tier.entered > before
+        return outcome
 
     def _run_loaded(self, case: Case, stepwise: bool) -> Outcome:
         self._load(case)
