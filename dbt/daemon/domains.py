@@ -10,7 +10,7 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 from threading import Condition, Event, RLock, Thread
@@ -311,10 +311,15 @@ class Domains:
         """Start a domain, or let it go on where ``managedsave`` has saved it. With ``boots`` it boots nevertheless."""
         with self.use(name) as record:
             saved = record.managed_save
+            if saved is not None and not boots:
+                require_file(
+                    saved, f"the file {saved} of the saved machine", f"`dbt vm start --force-boot {name}` boots"
+                )
             self.start_from(record, None if boots else saved)
             if saved is not None:
                 self.set_managed_save(record, None)
-                os.unlink(saved)
+                with suppress(FileNotFoundError):
+                    os.unlink(saved)
 
     def start_from(self, record: Record, snapshot: str | None, paused: bool = False) -> None:
         """Start a domain that is in use (:meth:`use`), and let it go on from a snapshot if one is given. If it is to be
@@ -484,3 +489,9 @@ class Domains:
             self.start_from(record, None)
         elif not record.persistent:
             self._forget(record)
+
+
+def require_file(path: str, what: str, remedy: str = "") -> None:
+    """Raise NotFound for a file that is gone, or is none, before anything is ended or changed for it."""
+    if not os.path.isfile(path):
+        raise NotFound(f"{what} is not there any more{f': {remedy}' if remedy else ''}")

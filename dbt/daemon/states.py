@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 
 from dbt.daemon.definition import plain, read_definition
-from dbt.daemon.domains import RUNS, Domains, Record, Teller
+from dbt.daemon.domains import RUNS, Domains, Record, Teller, require_file
 from dbt.daemon.errors import Conflict, DefinitionError, HostFailed, NotFound
 from dbt.daemon.machines import MachineMaker
 from dbt.daemon.store import Snapshot, Store
@@ -72,6 +72,7 @@ class SavedStates:
     def restore(self, path: str) -> Record:
         """Start the domain that :meth:`save` has written to a file where it was. It is defined if there is none."""
         _check_path(path)
+        require_file(path, f"the file {path} of a saved machine")
         try:
             with open(_beside(path), "rb") as file:
                 definition = read_definition(msgspec.json.decode(file.read()))
@@ -80,11 +81,16 @@ class SavedStates:
                 f"the definition of the machine in {path} cannot be read from {_beside(path)}: {error.strerror}. "
                 "`dbt vm save` writes both"
             ) from None
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise DefinitionError(f"{_beside(path)} is no definition of a saved machine: {error}") from None
         if all(record.name != definition.name for record in self._domains.all()):
             self._domains.define(definition)
         with self._domains.use(definition.name) as record:
+            if definition.uuid != record.domain.uuid:
+                raise Conflict(
+                    f"the machine in {path} is that of another domain {record.name}, with the UUID {definition.uuid}: "
+                    f"undefine the one that there is, whose UUID is {record.domain.uuid}"
+                )
             self._domains.start_from(record, path)
             return record
 
@@ -145,6 +151,7 @@ class SavedStates:
         with self._domains.use(name) as record:
             found = self._snapshot(name, snapshot)
             self._domains.require_decided(record)
+            require_file(found.path, f"the file {found.path} of the snapshot {snapshot}")
             if record.domain.state is not DomainState.DEFINED:
                 record.domain.destroy()
             self._domains.start_from(record, found.path, found.state == DomainState.PAUSED.value)
@@ -154,8 +161,13 @@ class SavedStates:
         """Forget a snapshot."""
         with self._domains.use(name) as record:
             found = self._snapshot(name, snapshot)
+            try:
+                os.unlink(found.path)
+            except FileNotFoundError:
+                pass  # so it only has to be forgotten
+            except OSError as error:
+                raise HostFailed(f"the snapshot {snapshot} cannot be removed: {found.path}: {error.strerror}") from None
             self._store.remove_snapshot(record.domain.uuid, snapshot)
-            os.unlink(found.path)
 
     # -- clones --------------------------------------------------------------------------------
 

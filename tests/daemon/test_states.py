@@ -50,6 +50,39 @@ def test_a_damaged_file_starts_nothing(daemon: TestDaemon, letters: str, tmp_pat
     assert daemon.state_of(letters) == "defined"
 
 
+def test_a_file_is_restored_by_its_own_domain_alone(daemon: TestDaemon, letters: str, tmp_path: Path) -> None:
+    file = tmp_path / "saved"
+    daemon.ok("save", letters, file)
+    daemon.ok("undefine", letters)
+    daemon.define("one", "letters")
+    assert "that of another domain one" in paragraph(daemon.vm("restore", file), 125)
+    assert daemon.state_of("one") == "defined"
+    daemon.ok("undefine", "one")
+    daemon.ok("restore", file)
+    assert daemon.type("one") == "C"
+
+
+def test_files_that_are_gone_are_said_before_anything_is_lost(daemon: TestDaemon, letters: str, tmp_path: Path) -> None:
+    states = daemon.state / "states"
+    for name in ("kept", "gone"):
+        daemon.ok("snapshot-create", letters, name)
+    (snapshot,) = states.glob("*/gone.dbt")
+    snapshot.unlink()
+    assert "is not there any more" in paragraph(daemon.vm("snapshot-revert", letters, "gone"), 120)
+    assert daemon.type(letters) == "C"  # the machine goes on
+    daemon.ok("snapshot-delete", letters, "gone")
+    assert [one["name"] for one in daemon.json("snapshot-list", letters)] == ["kept"]
+    daemon.ok("managedsave", letters)
+    (saved,) = states.glob("*.dbt")
+    saved.unlink()
+    assert "--force-boot" in paragraph(daemon.vm("start", letters), 120)
+    assert daemon.state_of(letters) == "defined"
+    daemon.ok("start", letters, "--force-boot")
+    assert daemon.type(letters) == "A"
+    assert not daemon.json("dominfo", letters)["managed_save"]
+    assert "is not there any more" in paragraph(daemon.vm("restore", tmp_path / "none"), 120)
+
+
 def test_a_save_that_cannot_be_written_leaves_the_machine_running(daemon: TestDaemon, letters: str) -> None:
     assert "is not saved" in paragraph(daemon.vm("save", letters, "/nowhere/file"), 125)
     assert daemon.type(letters) == "C"
