@@ -20,8 +20,8 @@ from dbt.hypervisor.credit import DEFAULT_WEIGHT, MAX_WEIGHT, LatencyClass
 from dbt.hypervisor.limits import MOST, LimitChanges
 from dbt.vm.device_limits import DiskLimits, NetLimits, Rate
 
-#: A name can be part of a path and of a web address as it is.
-NAME_PATTERN: Final = r"^[A-Za-z0-9_][A-Za-z0-9_.+-]{0,63}$"
+#: A name can be part of a path and of a web address as it is. In Python, $ also stands before a newline at the end.
+NAME_PATTERN: Final = r"^[A-Za-z0-9_][A-Za-z0-9_.+-]{0,63}$(?!\n)"
 #: What is said of another one.
 OF_NAMES: Final = "this is to begin with a letter, a digit or _, and to have at most 64 letters, digits and _ . + -"
 _PLACE = re.compile(r"^(?P<what>.*?)(?: - at `\$(?P<place>.*)`)?$", re.DOTALL)

@@ -96,6 +96,8 @@ def test_who_comes_back_gets_the_events_that_were_missed(daemon: TestDaemon) -> 
         ("POST", "/v1/restore", {"path": "/tmp/a\0b"}, 400, "a text in it has a zero byte"),
         ("POST", "/v1/domains", {"definition": {"name": "a", "machine": {"drive": ["\0"]}}}, 400, "a zero byte"),
         ("POST", "/v1/domains/none/memory", {"size": 1 << 64}, 400, "<= 4611686018427387903"),
+        ("POST", "/v1/domains", {"definition": {"name": "a\n", "machine": {}}}, 422, "wrong at name"),
+        ("POST", "/v1/domains/none/clone", {"name": "a\n"}, 400, "at most 64 letters"),
         ("POST", "/v1/stop", {"now": True}, 400, "takes no body"),
         ("POST", "/v1/domains/none/share", {"latency": "x"}, 400, "enum"),
         ("GET", "/v1/domains/none", None, 404, "there is no domain none"),

@@ -20,7 +20,7 @@ MOST_BYTES: Final = 8 << 20
 _MOST_STEPS: Final = 1 << 12
 _PLACE = re.compile(r"^(?P<what>.*?)(?: - at `\$\.?(?P<place>.*)`)?$", re.DOTALL)
 
-Digest = Annotated[str, Meta(pattern=r"^sha256:[0-9a-f]{64}$")]
+Digest = Annotated[str, Meta(pattern=r"^sha256:[0-9a-f]{64}$(?!\n)")]
 
 
 class HealthCheck(msgspec.Struct, frozen=True, rename="pascal"):

@@ -51,7 +51,7 @@ class Origin(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"v
     """
 
     version: Annotated[int, Meta(ge=1)]
-    container: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$")]
+    container: Annotated[str, Meta(pattern=r"^[0-9a-f]{64}$(?!\n)")]
     layers: Annotated[list[Annotated[str, Meta(pattern=_DIGEST)]], Meta(max_length=_MOST_LAYERS)]
     disk: Annotated[str, Meta(pattern=_DIGEST)]
     memory: Annotated[int, Meta(ge=LEAST_MEMORY, le=1 << 32, multiple_of=1 << 20)]
