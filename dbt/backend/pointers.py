@@ -1,8 +1,11 @@
-"""Finding the pointers that a loop follows: registers that are base addresses and were loaded from memory.
+"""Finding the pointers that a loop follows: registers that are base addresses and were loaded from memory or chosen.
 
 A load by such a register waits for the load before it. With the entry of the shadow page table, which the address
 selects, two more loads would be in that chain. So regions guess the entry: see
 :meth:`dbt.backend.region_memory.RegionMemory._guessed_entry`.
+
+An address that was chosen, by a conditional move, waits for what the condition compares, which may have been loaded. A
+store by it is in the chain if the next pointer is loaded from where it may have stored.
 """
 
 from __future__ import annotations
@@ -11,13 +14,13 @@ from collections.abc import Collection
 
 from dbt.frontend.forming import Place, Region
 from dbt.frontend.graph import graph_of, loops
-from isa.ir.queries import registers_loaded, registers_moved
+from isa.ir.queries import registers_chosen, registers_loaded, registers_moved
 from isa.ir.uop import Uop
 
 
 def followed_pointers(region: Region) -> dict[Place, frozenset[int]]:
     """Return, for each block in a loop, the registers that its innermost loop sets to what it has loaded, or to copies
-    of that.
+    of that, or to the value of another register if a condition holds.
     """
     found: dict[Place, frozenset[int]] = {}
     for loop in loops(graph_of(region)):
@@ -26,7 +29,8 @@ def followed_pointers(region: Region) -> dict[Place, frozenset[int]]:
         moves = [move for uops in insns for move in registers_moved(uops)]
         while more := {to for to, source in moves if source in loaded} - loaded:
             loaded |= more
-        found.update(dict.fromkeys(loop, frozenset(loaded)))
+        chosen = set[int]().union(*map(registers_chosen, insns))
+        found.update(dict.fromkeys(loop, frozenset(loaded | chosen)))
     return found
 
 

@@ -75,6 +75,11 @@ def registers_moved(block: Iterable[Uop]) -> Iterator[tuple[int, int]]:
                 yield to, source
 
 
+def registers_chosen(block: Iterable[Uop]) -> set[int]:
+    """Return the numbers of the registers that a block sets to the value of another one if a condition holds."""
+    return {to for uop in block if uop.op == "when" for to, _ in registers_moved(uop.body)}
+
+
 def _possible_numbers(number: Uop) -> Iterable[int]:
     if number.number is not None:
         return (number.number,)

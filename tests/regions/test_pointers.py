@@ -25,12 +25,14 @@ NODE = 32
 SMALL_PAGE = 0xFF2  # with all rights in each quarter
 
 # The counter r11 ends the program. Each time, two pages change places in the address space; what is cached of the
-# translations is flushed. r4 bounds the steps, because the list that is found then may have no end.
+# translations is flushed. r12 is one of two places in other pages, as a comparison has it. r4 bounds the steps, because
+# the list that is found then may have no end.
 WALK = f"""
-    ldr r9, tables
+    ldr r9, tables ; add r8, r9, #0x400 ; mov r10, #0x1f000
 outer: mov r4, #60 ; ldr r0, first
 inner: ldr r1, [r0, #4] ; add r2, r2, r1 ; str r2, [r0, #8] ; ldrh r3, [r0, #6] ; eor r2, r2, r3
     ldm r0, {{r0, r5, r6}} ; add r2, r2, r6 ; mov r7, r0 ; ldrb r1, [r7, #5] ; add r2, r2, r1
+    cmp r2, r6 ; mov r12, r8 ; movlo r12, r10 ; str r2, [r12] ; ldr r1, [r8] ; eor r2, r2, r1
     subs r4, r4, #1 ; bne inner
     and r1, r11, #7 ; and r3, r2, #7 ; ldr r5, [r9, r1, lsl #2] ; ldr r6, [r9, r3, lsl #2]
     str r6, [r9, r1, lsl #2] ; str r5, [r9, r3, lsl #2] ; mov r5, #0 ; mcr p15, 0, r5, c8, c7, 0
@@ -88,3 +90,13 @@ def test_what_is_followed_was_loaded_in_the_innermost_loop_around_it() -> None:
     followed = followed_pointers(RegionFormer(DECODER.decode, CaseCode(tuple(words))).form(Gva(CODE)))
     assert followed[Place(Gva(CODE))] == {1, 2, 3, 4}
     assert followed[Place(Gva(CODE + 4))] == {2, 3, 4}
+
+
+def test_what_a_loop_chooses_is_followed_too() -> None:
+    source = (
+        "main: mov r3, r7; ldr r1, [r9, #4]; cmp r1, r2; movlo r3, r8; movne r4, #0; str r1, [r3]; subs r5, r5, #1;"
+        "bne main; bx lr"
+    )
+    words = memoryview(assemble(source, CODE)).cast("I").tolist()
+    followed = followed_pointers(RegionFormer(DECODER.decode, CaseCode(tuple(words))).form(Gva(CODE)))
+    assert followed[Place(Gva(CODE))] == {1, 3}
