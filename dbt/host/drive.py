@@ -29,6 +29,8 @@ class Drive(NamedTuple):
       host read other files the next time.
     - ``more``: raw images that come one behind the other after ``path``, on one disk that can only be read. All of them
       are of whole blocks of 4096 bytes.
+    - ``waits_for_room``: a host whose file system is full lets the guest wait until there is room, by the guest's time,
+      which has to be the host's. Otherwise it gets an error, after which its file system may be of no use.
     - ``backing``: the images that a qcow2 image is made on, the nearest first. What an image itself says of them is not
       followed.
     """
@@ -41,6 +43,7 @@ class Drive(NamedTuple):
     format: str = "raw"
     backing: tuple[Backing, ...] = ()
     more: tuple[str, ...] = ()
+    waits_for_room: bool = False
 
     def fault(self) -> str:
         """Return what is wrong with the values of the drive, or an empty text."""

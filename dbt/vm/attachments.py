@@ -57,11 +57,14 @@ _SHARE = frozenset({"tag", "read_only"})
 
 
 class DiskFailure(NamedTuple):
-    """A request of a disk that the host could not do: whether it was to read, whether the host is full, and why."""
+    """A request of a disk that the host could not do: whether it was to read, whether the host is full, why, and the
+    same in a line for the user.
+    """
 
     is_read: bool
     is_full: bool
     why: str
+    line: str
 
 
 class Attachments:
@@ -163,7 +166,8 @@ class Attachments:
         from dbt.devices.virtio.block import Block
 
         one = self._open[number]
-        return Block(one.medium, one.drive.serial.encode(), partial(self._tell_failure, number, one.drive.path))
+        failed = partial(self._tell_failure, number, one.drive.path)
+        return Block(one.medium, one.drive.serial.encode(), failed, one.drive.waits_for_room)
 
     def _make_card(self, number: int, dma: Dma, output: OutputQueue) -> VirtioDevice:
         from dbt.devices.virtio.net import Net as NetDevice
@@ -223,9 +227,11 @@ class Attachments:
         return None if self._balloon is None else self._balloon.actual
 
     def _tell_failure(self, number: int, path: str, error: OSError, is_read: bool) -> None:
-        why = str(error.strerror or error)
-        self._failures.tell((path, why), f"the guest gets an error from the disk {path}: {why}")
-        self._failed[number] = DiskFailure(is_read, error.errno == errno.ENOSPC, why)
+        why, is_full = str(error.strerror or error), error.errno == errno.ENOSPC
+        what = "waits for" if is_full and self._drives[number].waits_for_room else "gets an error from"
+        line = f"the guest {what} the disk {path}: {why}"
+        self._failures.tell((path, why), line)
+        self._failed[number] = DiskFailure(is_read, is_full, why, line)
 
     def take_disk_failures(self) -> dict[int, DiskFailure]:
         """Return the last failure of each disk that has failed since this was called, by the number of the disk."""

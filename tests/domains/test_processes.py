@@ -320,6 +320,9 @@ class _Maker:
     def forget(self, descriptor: int) -> None:
         pass
 
+    def notice(self, line: str) -> None:
+        raise AssertionError
+
     def forked(self, *_: object) -> ProcessVm:
         raise AssertionError
 

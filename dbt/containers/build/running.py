@@ -88,7 +88,7 @@ async def run(
     except (RuntimeFailure, LinuxGuestError) as error:
         raise BuildFailed(str(error)) from None
     except OSError as error:
-        raise StoreError(f"a container of a build has no room for its disk: {error.strerror}") from None
+        raise StoreError(f"a container of a build has no room for its disk in {folder}: {error.strerror}") from None
     finally:
         if os.path.exists(disk):
             os.unlink(disk)

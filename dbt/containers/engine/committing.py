@@ -51,7 +51,7 @@ async def commit(engine: Engine, container: Container, wish: CommitWish) -> Imag
     name = _name_of(wish)
     with spool_file(engine.places.spool) as file:
         async with container.vm_with_files() as vm, container.frozen() if wish.pauses else nullcontext():
-            await fill(file, await vm.diff_layer())
+            await fill(file, await vm.diff_layer(), engine.places.spool)
         layer = await asyncio.to_thread(engine.store.add_layer, file)
     document = _document(container, layer, wish)
     names = [str(name)] if name else []

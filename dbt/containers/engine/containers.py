@@ -449,6 +449,10 @@ def _make_folder(folder: str, image: Image) -> None:
 def _fill_folder(folder: str, image: Image, make: Callable[[str], None]) -> None:
     """Make the directory of a container, with a disk that is made as ``make`` says."""
     os.mkdir(folder, 0o700)
-    with open(os.path.join(folder, _IMAGE), "wb") as file:
-        file.write(image.document)
-    make(os.path.join(folder, DISK))
+    try:
+        with open(os.path.join(folder, _IMAGE), "wb") as file:
+            file.write(image.document)
+        make(os.path.join(folder, DISK))
+    except OSError as error:
+        error.filename = error.filename or folder  # the user is told where there is no room
+        raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import tempfile
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
@@ -26,8 +27,10 @@ def spool_file(folder: str) -> Iterator[IO[bytes]]:
         yield file
 
 
-async def fill(file: IO[bytes], pieces: AsyncIterator[bytes]) -> int:
-    """Write a stream to a file, and go to its beginning. Return its size. Raise EngineError if the host has no room."""
+async def fill(file: IO[bytes], pieces: AsyncIterator[bytes], folder: str) -> int:
+    """Write a stream to a file of a directory, and go to its beginning. Return its size. Raise EngineError if the host
+    has no room.
+    """
     size = 0
     try:
         async for piece in pieces:
@@ -39,7 +42,7 @@ async def fill(file: IO[bytes], pieces: AsyncIterator[bytes]) -> int:
     except OSError as error:
         if isinstance(error, ConnectionError | TimeoutError):
             raise
-        raise EngineError(f"the archive cannot be kept on this host: {error.strerror}") from None
+        raise EngineError(f"the archive cannot be kept in {folder}: {error.strerror}") from None
     file.seek(0)
     return size
 
@@ -47,6 +50,18 @@ async def fill(file: IO[bytes], pieces: AsyncIterator[bytes]) -> int:
 async def pieces_of(body: Body) -> AsyncGenerator[bytes, None]:
     """Yield the body of a request."""
     while piece := await body.read():
+        yield piece
+
+
+async def with_room(pieces: AsyncIterator[bytes], folder: str) -> AsyncGenerator[bytes, None]:
+    """Yield what is to be written to a container's disk, in a directory. Raise EngineError before the host has no room
+    for it: the guest would wait for that, and whoever asks with it.
+    """
+    size = 0
+    async for piece in pieces:
+        size += len(piece)
+        if shutil.disk_usage(folder).free < size:
+            raise EngineError(f"there is no room left for the archive in {folder}")
         yield piece
 
 

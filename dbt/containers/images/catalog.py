@@ -35,7 +35,8 @@ class Catalog:
     """
 
     def __init__(self, path: str) -> None:
-        with _errors():
+        self._path = path
+        with _errors(path):
             self._database = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
             try:
                 self._prepare(path)
@@ -59,7 +60,7 @@ class Catalog:
         if self._database.in_transaction:
             yield
             return
-        with _errors():
+        with _errors(self._path):
             self._database.execute("BEGIN IMMEDIATE")
             try:
                 yield
@@ -73,7 +74,7 @@ class Catalog:
 
     def layers(self) -> dict[str, int]:
         """Return the size of each layer."""
-        with _errors():
+        with _errors(self._path):
             return dict(self._database.execute("SELECT diff_id, size FROM layers"))
 
     def add_layer(self, diff_id: str, size: int) -> None:
@@ -88,7 +89,7 @@ class Catalog:
     def holds(self) -> dict[str, set[str]]:
         """Return the layers that each owner holds."""
         found: dict[str, set[str]] = {}
-        with _errors():
+        with _errors(self._path):
             for owner, diff_id in self._database.execute("SELECT owner, diff_id FROM holds"):
                 found.setdefault(owner, set()).add(diff_id)
         return found
@@ -103,7 +104,7 @@ class Catalog:
 
     def images(self) -> list[StoredImage]:
         names: dict[str, list[str]] = {}
-        with _errors():
+        with _errors(self._path):
             for name, image in self._database.execute("SELECT name, image FROM names ORDER BY name"):
                 names.setdefault(image, []).append(name)
             rows = self._database.execute("SELECT id, document, parent, tagged FROM images ORDER BY rowid").fetchall()
@@ -134,10 +135,10 @@ class Catalog:
 
 
 @contextmanager
-def _errors() -> Iterator[None]:
+def _errors(path: str) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
         if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
-            raise StoreError("there is no room left for the database of images") from None
-        raise StoreError(f"the database of images cannot be used: {error}") from None
+            raise StoreError(f"there is no room left for the database of images {path}") from None
+        raise StoreError(f"the database of images {path} cannot be used: {error}") from None

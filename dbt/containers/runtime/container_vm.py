@@ -370,10 +370,9 @@ class ContainerVm(LinkedVm):
             session.end_input()
         except BaseException:
             await session.kill(9)
+            self._spawn(jobs.drain(session))
             raise
-        finally:
-            said = self._loop.create_task(_last(session))
-        await said
+        await self._loop.create_task(_last(session))
 
     async def changes(self) -> Sequence[tuple[int, str]]:
         """Return the paths that differ from the image: 0 was modified, 1 added, 2 deleted. They are sorted."""

@@ -311,7 +311,7 @@ def _cards(spec: Spec) -> list[Net]:
 def _options(spec: Spec, cards: list[Net]) -> HostOptions:
     layers = Drive(spec.layers[0], read_only=True, more=spec.layers[1:]) if spec.layers else Drive("", read_only=True)
     return {
-        "drives": [Drive(spec.disk), layers],
+        "drives": [Drive(spec.disk, waits_for_room=True), layers],
         "nets": cards,
         "shares": container_shares(directories(spec)),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from typing import ClassVar
 
 from dbt.devices.medium import BYTES_PER_NS, LATENCY_NS, SECTOR, Medium
 from dbt.devices.state import Part, Wiring
-from dbt.devices.virtio.device import RequestError, VirtioDevice
+from dbt.devices.virtio.device import RequestError, TryLater, VirtioDevice
 from dbt.devices.virtio.queue import Chain
 
 _F_SEG_MAX, _F_GEOMETRY, _F_RO, _F_BLK_SIZE = 1 << 2, 1 << 4, 1 << 5, 1 << 6
@@ -40,6 +41,7 @@ class Block(VirtioDevice):
     """A disk with one queue. ``medium`` is what is on it, ``serial`` what GET_ID answers, at most 20 bytes.
 
     ``failed`` is told why the host could not do a request, and whether it was to read. The guest does not hear why.
+    With ``waits_for_room`` it does not hear at all that the host has no room: the request takes until there is some.
     ``writeback`` is False while the driver wants each write to be on the medium when it is answered.
     """
 
@@ -51,6 +53,7 @@ class Block(VirtioDevice):
     medium: Part[Medium]
     serial: Wiring[bytes] = b""
     failed: Wiring[Callable[[OSError, bool], None]] = ignored
+    waits_for_room: Wiring[bool] = False
     writeback: bool = True
     has_new_size: Wiring[bool] = False
 
@@ -103,6 +106,8 @@ class Block(VirtioDevice):
             status = self._do(kind & ~_BARRIER, sector, chain)
         except OSError as error:
             self.failed(error, kind & ~_BARRIER == _IN)
+            if self.waits_for_room and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise TryLater from None
             status = _IOERR
         chain.write(bytes([status]), chain.in_size - 1)
         return chain.in_size

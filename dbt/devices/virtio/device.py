@@ -15,6 +15,10 @@ class RequestError(ValueError):
     """Raised for a request of a form that no driver would send: the device needs a reset then."""
 
 
+class TryLater(Exception):
+    """Raised for a request that cannot be done now, and has changed nothing that matters when it is done again."""
+
+
 @dataclass(eq=False)
 class VirtioDevice(Stateful):
     """A device behind a transport (:class:`dbt.devices.virtio.transport.Transport`).

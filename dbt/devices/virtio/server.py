@@ -14,7 +14,7 @@ from typing import Final
 
 from dbt.devices.device import Device
 from dbt.devices.state import Part, Wiring, Word
-from dbt.devices.virtio.device import RequestError, VirtioDevice
+from dbt.devices.virtio.device import RequestError, TryLater, VirtioDevice
 from dbt.devices.virtio.interrupt import CONFIG_CHANGE, USED_BUFFER, InterruptStatus
 from dbt.devices.virtio.queue import Chain, QueueError, VirtQueue
 from dbt.devices.virtio.throttle import Throttle
@@ -29,6 +29,8 @@ NONE: Final = -1
 _SECOND = 10**9
 #: Requests that are answered at once, at most: the guest waits as long. The next ones are at the next tick.
 _AT_ONCE: Final = 64
+#: After so long a request that cannot be done is tried again, in parts of a second of the guest's time.
+_AGAIN: Final = 10
 
 
 @dataclass(eq=False)
@@ -228,6 +230,10 @@ class RequestServer(Device):
                 written = self.device.serve(number, self._chain(number, head))
                 self.device.answered()
                 self._answer(queue, head, written)
+        except TryLater:
+            self.serving, self.head = number, head
+            self.alarm.set(self.time.now + self.time.ticks_per_second // _AGAIN)
+            return
         except (QueueError, DmaError, RequestError):
             self._break()
         self._tell_config()

@@ -50,7 +50,7 @@ class ProcessCarrier(Closing):
     are imported by the zygote, so that what this function needs is shared.
 
     ``jail`` says how strict the processes' jails are (:mod:`dbt.hypervisor.jail`): "on", "strict" or "off". ``notice``
-    is told once of each measure that the host does not give.
+    is told once of each measure that the host does not give, and of requests of disks that the host cannot do.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class ProcessCarrier(Closing):
         jail: Strictness | str = Strictness.ON,
         notice: Callable[[str], None] = silent,
     ) -> None:
-        self._strictness, self._notice = Strictness(jail), notice
+        self._strictness, self.notice = Strictness(jail), notice
         self._told: set[str] = set()
         self._directory = "" if directory is None else os.path.abspath(os.fspath(directory))
         if self._directory:
@@ -223,7 +223,7 @@ class ProcessCarrier(Closing):
         for measure, why in vm.begin(message, files).items():
             if measure not in self._told:
                 self._told.add(measure)
-                self._notice(f"the processes of machines are jailed without {measure}: {why}")
+                self.notice(f"the processes of machines are jailed without {measure}: {why}")
         return vm
 
     def arriving(self, name: Name, options: HostOptions, console: ConsoleRing, conduct: Conduct) -> ArrivingProcesses:

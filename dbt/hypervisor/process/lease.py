@@ -51,7 +51,7 @@ class HeldLease(NamedTuple):
         """Write down what the next host has to know of the machine. Raise OSError if the host refuses."""
         path = _beside(self.path, _MACHINE)
         writer = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        with open(writer, "wb") as file:
+        with _writing(path), open(writer, "wb") as file:
             file.write(description)
         os.rename(f"{path}.new", path)
 
@@ -65,6 +65,16 @@ class HeldLease(NamedTuple):
         self.listener.close()
         os.close(self.lock)
         os.close(self.directory)
+
+
+@contextlib.contextmanager
+def _writing(path: str) -> Iterator[None]:
+    """Let an error of the host name the file that is written to."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = path
+        raise
 
 
 def check_directory(directory: str) -> None:
@@ -83,7 +93,8 @@ def take_lease(directory: str, name: str, uuid: UUID) -> HeldLease:
     lease = Lease(name, uuid, os.getpid(), start_time(os.getpid()))
     writer = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
-        os.write(writer, msgspec.json.encode(lease._asdict()))
+        with _writing(path):
+            os.write(writer, msgspec.json.encode(lease._asdict()))
         lock = os.open(beside, os.O_RDONLY | os.O_CLOEXEC)  # who has this one cannot change what the lease says
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         folder = os.open(directory, os.O_PATH | os.O_CLOEXEC)

@@ -391,6 +391,7 @@ class Done(_Message):
 
     ``printed`` is what the guest has written to its console since the last message, after ``lost`` bytes that were too
     many to keep. ``unread`` is how much of what was typed it has not read. ``frames`` are what it has sent to each hub.
+    ``disk_failures`` has a line for each disk with a request that the host could not do.
     """
 
     reason: Annotated[str, Meta(max_length=32)]
@@ -407,6 +408,7 @@ class Done(_Message):
     lost: Count
     unread: Count
     frames: HubFrames
+    disk_failures: Annotated[list[Text], Meta(max_length=64)]
 
 
 class Arrived(_Message):

@@ -15,6 +15,7 @@ from uuid import UUID
 
 from dbt.devices.state import StateError
 from dbt.engine.priority import seconds_on_processor
+from dbt.host.guest_notices import GuestNotices
 from dbt.host.net_option import Net
 from dbt.host.network import HubEnd
 from dbt.hypervisor.carrier import Conduct, Facts, Name, Outcome, Terms, VmLost
@@ -61,6 +62,9 @@ class ProcessMaker(Protocol):
     def forget(self, descriptor: int) -> None:
         """Do not look at a channel any more, which is about to be closed."""
 
+    def notice(self, line: str) -> None:
+        """Tell the user something about a machine."""
+
     def forked(
         self,
         name: Name,
@@ -86,6 +90,7 @@ class ProcessVm:
         self._uuid = uuid
         self._maker, self.pid, self._pidfd, self._channel = maker, pid, pidfd, channel
         self._console = console
+        self._disk_failures = GuestNotices(maker.notice, "failures of disks")
         self._arguments, self._is_recorded = b"", False
         self._hubs: dict[str, HubEnd] = {}
         self._sent_frames: dict[str, list[bytes]] = {}  # which leave when the turn is accounted for
@@ -218,6 +223,8 @@ class ProcessVm:
     def _over(self, done: say.Done) -> Outcome:
         self._unread = done.unread
         self._print(done.printed, done.lost)
+        for line in done.disk_failures:
+            self._disk_failures.tell(line, line)
         self._sent_frames = {name: frames for name, frames in done.frames.items() if name in self._hubs}
         return as_outcome(done)
 

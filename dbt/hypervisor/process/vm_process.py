@@ -385,6 +385,7 @@ class VmProcess:
             lost,
             self._console.unread,
             {hub: end.receive() for hub, end in self._hubs.items()},
+            [failure.line for failure in self.machine.take_disk_failures().values()],
         )
 
     def warm_up(self, template: Machine) -> None:

@@ -6,13 +6,14 @@ import errno
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.containers.engine.asking import WAITS, create, running
-from tests.containers.engine.engines import TestEngine
+from tests.containers.engine.engines import TIMEOUT, TestEngine
 from tests.containers.engine.images import words_tar
 from tests.containers.images.registry.made import tar_of
 
@@ -52,6 +53,12 @@ def _fill(path: Path) -> None:
                 assert error.errno == errno.ENOSPC
 
 
+def container_folder(engine: TestEngine) -> Path:
+    """Return the directory of the only container."""
+    (found,) = engine.ask("GET", "/containers/json?all=1").json
+    return engine.folder / "containers" / str(found["Id"])
+
+
 @pytest.mark.parametrize("runs", [True, False])
 def test_a_container_can_be_removed_from_a_full_disk(engine: TestEngine, runs: bool) -> None:
     inside = Path(f"/proc/{engine.pid}/root{engine.folder}")
@@ -62,7 +69,7 @@ def test_a_container_can_be_removed_from_a_full_disk(engine: TestEngine, runs: b
     _fill(inside / "filled")
     said = engine.ask("POST", "/containers/create?name=more", {"Image": "words", "Cmd": WAITS})
     assert said.status == 500
-    assert "no room" in said.message or "full" in said.message
+    assert "no room" in said.message and str(engine.folder) in said.message
     said = engine.ask("DELETE", "/containers/box?force=1")
     assert said.status == 204, said
     assert engine.ask("GET", "/containers/json?all=1").json == []
@@ -91,7 +98,8 @@ def test_what_makes_images_says_that_there_is_no_room_and_leaves_nothing(engine:
     before = engine.ask("GET", "/images/json?all=1").json
     _fill(inside / "filled")
     for said in attempts():
-        assert b"no room" in said or b"No space left" in said or b"full" in said, said
+        assert b"no room" in said or b"No space left" in said, said
+        assert str(engine.folder).encode() in said, said
     assert engine.ask("GET", "/images/json?all=1").json == before
     (inside / "filled").unlink()
     assert not list((inside / "spool").iterdir()) and not list((inside / "images" / "new").iterdir())
@@ -100,3 +108,27 @@ def test_what_makes_images_says_that_there_is_no_room_and_leaves_nothing(engine:
     assert engine.ask("DELETE", "/containers/box?force=1").status == 204
     assert engine.end() == 0
     assert "Traceback" not in Path(f"{engine.folder}.log").read_text()
+
+
+def test_what_a_container_writes_waits_for_room(engine: TestEngine) -> None:
+    """A guest that got an error from its disk would lose what it has written, and could only read from then on."""
+    inside, log = Path(f"/proc/{engine.pid}/root{engine.folder}"), Path(f"{engine.folder}.log")
+    running(engine, "box")
+    data = os.urandom(1 << 20)
+    assert engine.ask("PUT", "/containers/box/archive?path=/tmp", tar_of(file=data)).status == 200
+    _fill(inside / "filled")  # before the guest has written it down
+    said = engine.ask("PUT", "/containers/box/archive?path=/tmp", tar_of(more=data))
+    assert said.status == 500
+    assert said.message == f"there is no room left for the archive in {container_folder(engine)}"
+    end = time.monotonic() + TIMEOUT
+    while f"the guest waits for the disk {engine.folder}" not in log.read_text() and time.monotonic() < end:
+        time.sleep(0.1)  # Linux writes down what it has every few seconds
+    (inside / "filled").unlink()
+    assert engine.ask("PUT", "/containers/box/archive?path=/tmp", tar_of(more=b"more")).status == 200
+    for name, content in (("file", data), ("more", b"more")):
+        said = engine.ask("GET", f"/containers/box/archive?path=/tmp/{name}")
+        assert said.status == 200 and content in said.body
+    assert engine.ask("DELETE", "/containers/box?force=1").status == 204
+    assert engine.end() == 0
+    assert log.read_text().count("the guest waits for the disk") == 1
+    assert "Traceback" not in log.read_text()

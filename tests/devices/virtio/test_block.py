@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import struct
 from collections.abc import Iterator
 from random import Random
 
 import pytest
 
-from dbt.devices.medium import BLOCK, OverlaidMedium
+from dbt.devices.medium import BLOCK, DirectMedium, OverlaidMedium
 from dbt.devices.state import KeptState, StateError
 from dbt.devices.virtio.block import Block
 from tests.devices.virtio.disks import MemoryFile, a_file, direct, overlaid
-from tests.devices.virtio.driver import F_VERSION_1, Rig
+from tests.devices.virtio.driver import F_VERSION_1, SECOND, Rig
 
 IN, OUT, FLUSH, GET_ID, DISCARD, WRITE_ZEROES = 0, 1, 4, 8, 11, 13
 OK, IOERR, UNSUPP = 0, 1, 2
@@ -55,6 +56,25 @@ def test_sectors_are_read_and_written(rig: Rig, file: MemoryFile) -> None:
             assert request(rig, OUT, sector, data) == (OK, b"")
         else:
             assert request(rig, IN, sector, room=512 * count) == (OK, bytes(model[512 * sector :][: 512 * count]))
+
+
+def test_a_write_takes_until_the_host_has_room_if_the_disk_waits_for_it(file: MemoryFile) -> None:
+    told: list[int] = []
+    block = Block(DirectMedium(file, False), failed=lambda error, _: told.append(error.errno or 0), waits_for_room=True)
+    rig = Rig(block)
+    rig.start(F_VERSION_1)
+    file.fails = True
+    (status,) = rig.chain(0, [header(OUT), b"a" * 512], [1])
+    rig.make_available(0, 0)
+    rig.notify(0)
+    rig.time.advance(10 * SECOND)
+    assert rig.used(0) == [] and told == [errno.ENOSPC] * len(told) and 50 <= len(told) <= 101
+    file.fails = False
+    rig.time.advance(SECOND)
+    assert rig.used(0) == [(0, 1)] and rig.read(status, 1) == bytes([OK]) and file.data[:512] == b"a" * 512
+    file.fails = True
+    assert request(rig, IN, room=512)[0] == IOERR  # which is no lack of room
+    rig.close()
 
 
 def test_only_a_direct_medium_changes_the_file(file: MemoryFile) -> None:

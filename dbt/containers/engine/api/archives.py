@@ -15,7 +15,7 @@ from dbt.containers.engine.container import Container
 from dbt.containers.engine.engine import Engine
 from dbt.containers.engine.errors import BadParameter, EngineError, NotFound
 from dbt.containers.engine.router import Call, Route, json_answer
-from dbt.containers.engine.spool import pieces_of, plain
+from dbt.containers.engine.spool import pieces_of, plain, with_room
 from dbt.containers.engine.timestamps import text_of
 from dbt.containers.runtime.spec import PathFailure, PathStat
 from dbt.daemon.http_messages import Answer, Response, Stream
@@ -85,10 +85,16 @@ class _Archives:
     async def put(self, call: Call) -> Answer:
         container, path = self._find(call), _path(call)
         async with container.vm_with_files() as vm:
-            if container.record.definition.host.readonly_rootfs and not container.is_mounted(path):
+            is_mounted = container.is_mounted(path)
+            if container.record.definition.host.readonly_rootfs and not is_mounted:
                 raise EngineError("container rootfs is marked read-only")
+            pieces = plain(pieces_of(call.body))
             try:
-                await vm.put_archive(path, plain(pieces_of(call.body)), call.flag("noOverwriteDirNonDir"))
+                await vm.put_archive(
+                    path,
+                    pieces if is_mounted else with_room(pieces, container.folder),
+                    call.flag("noOverwriteDirNonDir"),
+                )
             except PathFailure as failure:
                 if failure.error == errno.ENOTDIR:
                     raise BadParameter("extraction point is not a directory") from None

@@ -51,8 +51,9 @@ class _Pace:
 class _Part:
     """What has come of a blob: a file with its first bytes, and their hash."""
 
-    def __init__(self, file: IO[bytes], size: int) -> None:
+    def __init__(self, file: IO[bytes], size: int, folder: str) -> None:
         self._file = file
+        self._folder = folder
         self._size = size
         self._hash = hashlib.sha256()
         self.length = 0
@@ -63,7 +64,7 @@ class _Part:
         try:
             self._file.write(data)
         except OSError as error:
-            raise StoreError(f"a layer cannot be kept: {error.strerror}") from None
+            raise StoreError(f"a layer cannot be kept in {self._folder}: {error.strerror}") from None
         self._hash.update(data)
         self.length += len(data)
 
@@ -96,7 +97,7 @@ async def download(
     RegistryError if it does not come in five attempts, or is not what it should be.
     """
     file: IO[bytes] = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
-    part = _Part(file, blob.size)
+    part = _Part(file, blob.size, folder)
     try:
         for attempt in range(_ATTEMPTS):
             try:
