@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from dbt.codecache.handlers import load_image
 from dbt.linux.images import LinuxGuestError, kernel_folder, read_guest_files
 from dbt.linux.template import LEAST_MEMORY, Hardware, boot, read_template
 
@@ -19,13 +20,12 @@ def test_two_boots_give_the_same_state() -> None:
         assert list(one.ram.nonzero_pages()) == list(other.ram.nonzero_pages())
 
 
-def test_it_is_kept_and_made_again_if_it_is_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DBT_CACHE_DIR", str(tmp_path))
+def test_it_is_kept_and_made_again_if_it_is_damaged(only_handlers: Path) -> None:
     said: list[str] = []
     with read_template(SMALL, said.append) as first:
         values = first.values
     assert said == ["booting the Linux guest, once for many programs"]
-    (path,) = tmp_path.glob("linux-*.snapshot")
+    (path,) = only_handlers.glob("linux-*.snapshot")
     with read_template(SMALL, said.append) as again:
         assert again.values == values
     assert len(said) == 1
@@ -38,15 +38,16 @@ def test_it_is_kept_and_made_again_if_it_is_damaged(tmp_path: Path, monkeypatch:
     assert path.read_bytes() != bytes(data)
 
 
-def test_what_others_could_have_written_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DBT_CACHE_DIR", str(tmp_path))
+def test_what_others_could_have_written_is_not_used(only_handlers: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = load_image(print).pack()
+    monkeypatch.setattr("dbt.codecache.handlers.compile_image", lambda: image)  # which is not used either, then
     said: list[str] = []
     read_template(SMALL, said.append).close()
-    (path,) = tmp_path.glob("linux-*.snapshot")
+    (path,) = only_handlers.glob("linux-*.snapshot")
     path.chmod(0o666)
     read_template(SMALL, said.append).close()
     assert "others may write to it" in said[1]
-    tmp_path.chmod(0o777)
+    only_handlers.chmod(0o777)
     said.clear()
     read_template(SMALL, said.append).close()
     assert "others may write to it" in said[0] and "boots for each program" in said[2]
