@@ -25,6 +25,8 @@ pytest.importorskip("httpx", reason="registries need httpx")
 
 #: What an engine may take for one of them, in bytes: of memory at its peak, and of the disk.
 _MEMORY, _DISK = 300 << 20, 48 << 20
+#: What an engine may have of memory from before, in bytes.
+_USED = 96 << 20
 _MIB = 1 << 20
 
 
@@ -75,12 +77,27 @@ BOMBS: dict[str, tuple[Callable[[], bytes], str]] = {
 }
 
 
-@pytest.fixture  # for each test: a peak of memory begins at what the engine has from before
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestEngine]:
+@pytest.fixture(scope="module")
+def used(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestEngine]:
     folder = tmp_path_factory.mktemp("b") / "c"
     folder.mkdir(0o700)
     with engine_in(folder) as made:
         yield made
+
+
+@pytest.fixture
+def engine(used: TestEngine) -> TestEngine:
+    """An engine that has little of memory, because a peak begins at what it has from before."""
+    if _memory(used, "VmRSS") > _USED:
+        used.end()
+        used.start()
+    return used
+
+
+def _memory(engine: TestEngine, field: str) -> int:
+    """Return a field of an engine's status in bytes."""
+    status = Path(f"/proc/{engine.pid}/status").read_text()
+    return next(int(line.split()[1]) << 10 for line in status.splitlines() if line.startswith(field))
 
 
 def _allocated(folder: Path) -> int:
@@ -107,8 +124,7 @@ class _Watched:
         end = time.monotonic() + 10
         while (left := _files_of(self._engine.folder)) != self._files and time.monotonic() < end:
             time.sleep(0.05)
-        status = Path(f"/proc/{self._engine.pid}/status").read_text()
-        peak = next(int(line.split()[1]) << 10 for line in status.splitlines() if line.startswith("VmHWM"))
+        peak = _memory(self._engine, "VmHWM")
         assert left == self._files, what
         assert peak < _MEMORY, f"{what}: the engine has had {peak >> 20} MiB"
         assert taken < _DISK, f"{what}: the engine has taken {taken >> 20} MiB of the disk"
