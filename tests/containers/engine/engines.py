@@ -93,6 +93,11 @@ class TestEngine:
     def is_running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
+    def remove_containers(self) -> None:
+        """Kill and remove what containers there are."""
+        for container in self.ask("GET", "/containers/json?all=1").json:
+            self.ask("DELETE", f"/containers/{container['Id']}?force=1")
+
     def ask(
         self, method: str, path: str, body: object = None, headers: Mapping[str, str] | None = None, api: str = "/v1.47"
     ) -> Said:
@@ -127,4 +132,5 @@ def engine_in(folder: Path, starter: Sequence[str] = (), options: Sequence[str] 
         yield engine
     finally:
         if engine.is_running:
+            engine.remove_containers()  # those that run would be waited for, ten seconds by docker's rules
             engine.end()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import itertools
 import os
 import signal
 import threading
@@ -18,7 +19,9 @@ from tests.containers.engine.images import add_images
 
 _LONG = bool(os.environ.get("DBT_LONG_TESTS"))
 #: Seconds after the request at which an engine dies. A move takes about half a second on a machine with nothing to do.
-_MOMENTS = [round(0.04 * number, 2) for number in range(30)] if _LONG else [0.15, 0.45]
+_MOMENTS = [round(0.04 * number, 2) for number in range(30)]
+_VICTIMS = ["source", "destination"]
+_CASES = list(itertools.product(_VICTIMS, _MOMENTS)) if _LONG else [("source", 0.16), ("destination", 0.44)]
 
 
 def _state_at(engine: TestEngine) -> str | None:
@@ -33,8 +36,7 @@ def _state_at(engine: TestEngine) -> str | None:
     return f"{state['Status']}: {state['Error']}" if state["Error"] else str(state["Status"])
 
 
-@pytest.mark.parametrize("victim", ["source", "destination"])
-@pytest.mark.parametrize("moment", _MOMENTS)
+@pytest.mark.parametrize(("victim", "moment"), _CASES)
 def test_a_container_is_at_one_engine(victim: str, moment: float, tmp_path: Path) -> None:
     (tmp_path / "a").mkdir(0o700)
     (tmp_path / "b").mkdir(0o700)

@@ -66,8 +66,8 @@ def _stands_still(engine: TestEngine) -> None:
 def _settled(*engines: TestEngine) -> list[list[str]]:
     """Return the states at two engines when the container is at one of them, and its machine does not stand still."""
     end = time.monotonic() + 60
-    while len((states := _states(*engines))[0]) + len(states[1]) != 1 or _is_undecided(engines[0]):
-        assert time.monotonic() < end, states
+    while _is_undecided(engines[0]) or len((states := _states(*engines))[0]) + len(states[1]) != 1:
+        assert time.monotonic() < end
         time.sleep(0.2)
     return states
 
