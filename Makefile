@@ -4,6 +4,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 GUEST ?= guests/images/sudoku-armv7-a-O2.elf
 
+# The tests start hundreds of commands, each of which would compile all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: run test test-linux long mutants timing check fuzz bench bench-real bench-callouts bench-trace bench-state bench-io bench-vms bench-containers bench-pv bench-migration guests linux virt debian programs images test-virt refresh-oracle refresh-docker docs clean help
 
 help:

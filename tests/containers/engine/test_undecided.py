@@ -127,7 +127,8 @@ def test_an_engine_that_is_killed_when_it_has_decided(tmp_path: Path) -> None:
     with engine_in(tmp_path / "a", _dying("SOURCE_COMMITTED")) as here, engine_in(tmp_path / "b") as there:
         running(here)
         with pytest.raises((OSError, http.client.HTTPException)):
-            here.ask("POST", f"/dbt/containers/box/migrate?destination=unix://{there.socket}")
+            said = here.ask("POST", f"/dbt/containers/box/migrate?destination=unix://{there.socket}")
+            pytest.fail(f"The engine is not dead, but says {said}")
         here.end(signal.SIGKILL)
         here.starter = ()
         here.start()
