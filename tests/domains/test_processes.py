@@ -375,7 +375,7 @@ def test_an_answer_that_makes_no_sense_ends_the_process(liar: tuple[ProcessVm, s
 
 def test_a_turn_that_ends_with_nonsense_is_a_failure(liar: tuple[ProcessVm, socket.socket]) -> None:
     vm, theirs = liar
-    done: list[object] = ["Done", "no such reason", "", None, 1, 0, 0, None, 1, False, None, b"", 0, 0, {}]
+    done: list[object] = ["Done", "no such reason", "", None, 1, 0, 0, None, 1, False, None, b"", 0, 0, {}, []]
     theirs.sendall(framed(done))
     outcome = vm.execute(Terms(100, 1.0, True))
     assert outcome.reason is None
