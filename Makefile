@@ -73,7 +73,7 @@ test-linux: $(VENV)/.stamp-test
 	DBT_LINUX_IMAGES=$(abspath $(LINUX)) $(BIN)/python -m pytest -n 2 -rs tests/linux
 
 long: $(VENV)/.stamp-dev
-	DBT_LONG_TESTS=1 $(BIN)/python -m pytest -n 2 tests/regions tests/gdb/test_random_stops.py tests/vm/test_many_saves.py tests/domains/test_identities.py tests/devices/virtio/test_fuzz.py tests/linux/test_saved_linux.py tests/linux/test_virt_linux.py tests/linux/test_saved_devices.py tests/test_contributing.py tests/migration/test_kills.py tests/daemon/test_migrate.py tests/containers/engine/test_debian.py tests/containers/engine/test_torture.py tests/containers/engine/test_moving_kills.py tests/containers/engine/test_moving_far.py tests/containers/runtime/test_random_numbers.py tests/linux/test_random_clones.py
+	DBT_LONG_TESTS=1 $(BIN)/python -m pytest -n 2 tests/regions tests/engine/test_unrolled.py tests/gdb/test_random_stops.py tests/vm/test_many_saves.py tests/domains/test_identities.py tests/devices/virtio/test_fuzz.py tests/linux/test_saved_linux.py tests/linux/test_virt_linux.py tests/linux/test_saved_devices.py tests/test_contributing.py tests/migration/test_kills.py tests/daemon/test_migrate.py tests/containers/engine/test_debian.py tests/containers/engine/test_torture.py tests/containers/engine/test_moving_kills.py tests/containers/engine/test_moving_far.py tests/containers/runtime/test_random_numbers.py tests/linux/test_random_clones.py
 
 # Neither are test modules by their names, so that only these targets collect them.
 timing: $(VENV)/.stamp-test

@@ -128,7 +128,11 @@ def test_doctor() -> None:
 
 
 def test_doctor_says_what_follows_from_what_the_host_has_not(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    refused = {"namespaces": "Operation not permitted", "Landlock": "the host has no Landlock"}
+    refused = {
+        "namespaces": "Operation not permitted",
+        "own root": "Operation not permitted",
+        "Landlock": "the host has no Landlock",
+    }
     monkeypatch.setattr("dbt.hypervisor.jail.measures.try_measures", lambda: refused)
     monkeypatch.setattr("resource.getrlimit", lambda which: (256, 4096))
     monkeypatch.setattr("dbt.cli.doctor_host._TUN", str(tmp_path / "tun"))
@@ -136,8 +140,8 @@ def test_doctor_says_what_follows_from_what_the_host_has_not(monkeypatch: pytest
     found = {name: check() for name, check in checks()}
     jail, files, network = found["jail"], found["open files"], found["network"]
     assert jail.there == "resource limits, no privileges, seccomp filter"
-    assert [text.split(" ")[0] for text in jail.missing] == ["namespaces", "Landlock", "--jail"]
-    assert "read the files that this user can read" in jail.missing[1]
+    assert [text.split(" ")[0] for text in jail.missing] == ["namespaces", "own", "Landlock", "--jail"]
+    assert "read the files that this user can read" in jail.missing[2]
     assert files == ("256 of at most 4096", ["some 64 machines at once; ulimit -n 4096 allows more"])
     assert [text.split(":")[0] for text in network.missing] == ["passt", str(tmp_path / "tun")]
     assert int(found["memory"].there.split()[0]) > 0

@@ -6,7 +6,7 @@ import os
 import select
 import socket
 import struct
-from time import monotonic, monotonic_ns
+from time import monotonic, monotonic_ns, thread_time_ns
 from typing import TYPE_CHECKING, Final
 
 from dbt.board.clock import nanoseconds, ticks_in
@@ -111,6 +111,7 @@ class AloneRunner:
 
     def _execute(self, units: int, seconds: float) -> None:
         process, rate = self._process, self._process.machine.timeline.ticks_per_second
+        began = thread_time_ns()  # earlier than the turn's, whose messages take of the core, too
         tick = None
         if self._waits:
             now = process.machine.vcpu.now()
@@ -122,7 +123,7 @@ class AloneRunner:
             say.Execute(min(units, slice_units), seconds, True, self._origin_ns, ahead, left, memory, tick, b"", {})
         )
         self._used += done.instructions + done.charged
-        self._used_ns += done.host_ns
+        self._used_ns += thread_time_ns() - began
         self._time = GuestTime(done.ahead)
         self._waits = done.reason == "waiting"
         if self._waits:

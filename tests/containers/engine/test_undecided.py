@@ -73,7 +73,7 @@ def _settled(*engines: TestEngine) -> list[list[str]]:
 
 
 def _is_undecided(engine: TestEngine) -> bool:
-    return b"may be there" in engine.ask("POST", "/containers/box/start").body
+    return b"may be there" in engine.ask("POST", "/containers/box/exec", {"Cmd": ["words"]}).body
 
 
 @pytest.mark.parametrize("is_killed", [False, True])
