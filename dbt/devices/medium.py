@@ -5,6 +5,7 @@ A medium is not part of a device: it stays when the guest resets the board.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Protocol
@@ -12,6 +13,8 @@ from typing import Final, Protocol
 from dbt.devices.state import Stateful, Wiring
 
 SECTOR: Final = 512
+#: The error numbers of a host whose disk is full, or of which its user has no more.
+NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT)
 #: The unit in which an overlay keeps changed data, in bytes.
 BLOCK: Final = 4096
 #: The time of a request in nanoseconds: of each, and of a byte of its data (as a fraction).

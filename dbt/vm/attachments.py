@@ -227,8 +227,10 @@ class Attachments:
         return None if self._balloon is None else self._balloon.actual
 
     def _tell_failure(self, number: int, path: str, error: OSError, is_read: bool) -> None:
+        from dbt.devices.medium import NO_ROOM  # which a machine without a disk does not need
+
         why, is_full = str(error.strerror or error), error.errno == errno.ENOSPC
-        what = "waits for" if is_full and self._drives[number].waits_for_room else "gets an error from"
+        what = "waits for" if error.errno in NO_ROOM and self._drives[number].waits_for_room else "gets an error from"
         line = f"the guest {what} the disk {path}: {why}"
         self._failures.tell((path, why), line)
         self._failed[number] = DiskFailure(is_read, is_full, why, line)

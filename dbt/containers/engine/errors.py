@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from dbt.containers.images.disk import NO_ROOM
 from dbt.containers.images.errors import ImageError
 from dbt.containers.network.errors import NetworkFailure
 from dbt.containers.runtime.spec import RuntimeFailure
+from dbt.devices.medium import NO_ROOM
 from dbt.linux.images import LinuxGuestError
 
 

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, BinaryIO, Final
 
 from dbt.containers.images.errors import StoreError
+from dbt.devices.medium import NO_ROOM
 
 #: What the database may need to forget something, in bytes, with its log.
 _RESERVE: Final = 1 << 20
 #: Fewer zeros are written, and so are more of them in one piece, which is larger than what is read at once.
 _HOLE: Final = 4096
 _ZEROS: Final = bytes(1 << 18)
-#: The error numbers of a disk that is full, or of which a user has no more.
-NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
 @contextmanager

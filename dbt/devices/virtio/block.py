@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from dbt.devices.medium import BYTES_PER_NS, LATENCY_NS, SECTOR, Medium
+from dbt.devices.medium import BYTES_PER_NS, LATENCY_NS, NO_ROOM, SECTOR, Medium
 from dbt.devices.state import Part, Wiring
 from dbt.devices.virtio.device import RequestError, TryLater, VirtioDevice
 from dbt.devices.virtio.queue import Chain
@@ -106,7 +105,7 @@ class Block(VirtioDevice):
             status = self._do(kind & ~_BARRIER, sector, chain)
         except OSError as error:
             self.failed(error, kind & ~_BARRIER == _IN)
-            if self.waits_for_room and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            if self.waits_for_room and error.errno in NO_ROOM:
                 raise TryLater from None
             status = _IOERR
         chain.write(bytes([status]), chain.in_size - 1)
