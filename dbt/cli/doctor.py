@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
@@ -84,10 +84,11 @@ def _checks() -> Iterator[tuple[str, Check]]:
     yield "package dbt", _check_package
     yield "executable memory", _check_executable_memory
     yield "cache", _check_cache
-    yield "tier reference", lambda: _check_tier("reference")
-    yield "tier threaded", lambda: _check_tier("threaded")
-    yield "tier stitched", _check_stitched_tier
-    yield "tier auto", _check_default_tier
+    with _usable_cache():
+        yield "tier reference", lambda: _check_tier("reference")
+        yield "tier threaded", lambda: _check_tier("threaded")
+        yield "tier stitched", _check_stitched_tier
+        yield "tier auto", _check_default_tier
 
 
 def _check_host() -> str:
@@ -162,6 +163,40 @@ def _check_cache() -> str:
     return f"{directory}: {len(sizes)} files, {sum(sizes) >> 10} KiB; limit {limit >> 20} MiB; {state}"
 
 
+@contextmanager
+def _usable_cache() -> Iterator[None]:
+    """Let the tiers build the translator once, and not each of them, where the cache directory cannot be used."""
+    try:
+        _check_cache()
+    except Problem:
+        with _own_cache() as directory, _environment(DBT_CACHE_DIR=directory):
+            yield
+    else:
+        yield
+
+
+@contextmanager
+def _own_cache() -> Iterator[str]:
+    """Make a cache directory that is gone afterwards, with the translator's image if there is one."""
+    with tempfile.TemporaryDirectory(prefix="dbt-doctor-") as directory:
+        with suppress(OSError):  # then one is built
+            image = load_file(cached_image_name())
+            Path(directory, cached_image_name()).write_bytes(image)
+        yield directory
+
+
+@contextmanager
+def _environment(**values: str) -> Iterator[None]:
+    """Change the environment of this process for a while."""
+    before = dict(os.environ)
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
 def _check_tier(name: Literal["reference", "threaded"]) -> str:
     with Machine(memory=1 << 20, tier=name, console=CaptureConsole()) as machine:
         return _run_guest(machine)
@@ -187,10 +222,7 @@ def _run_guest(machine: Machine) -> str:
 
 def _check_default_tier() -> str:
     """Try the tier in a process of its own, because an error of LLVM ends the process. The cache is not touched."""
-    with tempfile.TemporaryDirectory(prefix="dbt-doctor-") as directory:
-        with suppress(OSError):  # then the trial builds an image for itself
-            image = load_file(cached_image_name())
-            Path(directory, cached_image_name()).write_bytes(image)
+    with _own_cache() as directory:
         return _run_trial({**python_environment(), "DBT_CACHE_DIR": directory, "DBT_CACHE_SIZE": "0"})
 
 

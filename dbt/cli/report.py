@@ -50,6 +50,8 @@ def explain(error: Exception) -> tuple[str, Status | None]:
     """
     if isinstance(error, CommandError):
         return str(error), error.status
+    if isinstance(error, ModuleNotFoundError):  # before the errors are imported, whose modules may need it too
+        return f"the Python package {error.name!r} is missing: {INSTALL_REMEDY}, pip install -e .", None
     if (status := _status_of(error)) is not None:
         return str(error).removesuffix(".") + ".", status
     return _describe(error), None
@@ -97,8 +99,6 @@ def _describe(error: Exception) -> str:
         return f"the host refused: {error.strerror}{name}. DBT_DEBUG=1 shows where."
     if isinstance(error, (HandlersUnavailable, ConsoleError)):
         return f"{error}. DBT_DEBUG=1 shows where."
-    if isinstance(error, ModuleNotFoundError):
-        return f"the Python package {error.name!r} is missing: {INSTALL_REMEDY}, pip install -e ."
     kind = type(error).__name__
     return f"internal error: {kind}: {error}. This is a bug in dbt; run again with DBT_DEBUG=1 for the traceback."
 

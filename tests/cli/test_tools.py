@@ -156,6 +156,14 @@ def test_doctor_leaves_compiled_regions_alone(only_handlers: Path) -> None:
     assert len(before) == 3 and kept() == before
 
 
+def test_a_library_that_is_missing_is_named() -> None:
+    """Also if the modules of the errors need it, among which the error is looked for."""
+    script = "import sys; sys.modules['blake3'] = None; sys.argv[1:] = ['doctor']; from dbt.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 125 and "the Python package 'blake3' is missing" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
 def test_doctor_says_why_the_default_tier_does_not_work(tmp_path: Path) -> None:
     (tmp_path / "llvmlite").mkdir()
     (tmp_path / "llvmlite" / "__init__.py").write_text("import os; os.abort()")

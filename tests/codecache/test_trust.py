@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from dbt.cli import doctor
 from dbt.codecache import handlers, store
 from dbt.codecache.contents import entries
 from dbt.codecache.region_store import RegionStore
@@ -118,9 +119,18 @@ def test_a_run_with_the_cache_of_another_user(cache: Path) -> None:
     assert sorted(cache.rglob("*")) == before
     assert "belongs to user 1234" in paragraph(dbt("cache", "verify"), 1)
     assert "belongs to user 1234" in paragraph(dbt("cache", "info"), 0)
-    assert "belongs to user 1234" in dbt("doctor").stdout.decode()
     assert "Nothing is removed" in paragraph(dbt("cache", "clear"), 125)
     assert sorted(cache.rglob("*")) == before
+
+
+@as_root
+def test_doctor_builds_the_translator_once(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = iter([handlers.compile_image()])
+    monkeypatch.setattr(handlers, "compile_image", lambda: next(images))
+    give_away(cache)
+    found = [check() for name, check in doctor._checks() if name.startswith("tier")]
+    assert len(found) == 4 and "compiles regions" in found[-1]
+    assert next(images, None) is None and os.environ["DBT_CACHE_DIR"] == str(cache)
 
 
 @pytest.fixture
