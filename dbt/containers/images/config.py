@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Meta, field
 
 from dbt.containers.images.errors import BadConfig
+from dbt.containers.images.json_document import decode
 
 #: A configuration is some kilobytes. This much is kept of none.
 MOST_BYTES: Final = 8 << 20
@@ -100,7 +101,7 @@ def read_config(document: bytes) -> ImageConfig:
     if len(document) > MOST_BYTES:
         raise BadConfig(f"the image's configuration has {len(document)} bytes, and at most {MOST_BYTES} are read")
     try:
-        return msgspec.json.decode(document, type=ImageConfig)
+        return decode(document, ImageConfig)
     except msgspec.ValidationError as error:
         found = _PLACE.match(str(error))
         assert found is not None

@@ -17,6 +17,7 @@ from dbt.containers.images.config import Digest, read_config
 from dbt.containers.images.errors import BadArchive, BadConfig, BadLayer, InvalidReference, WrongPlatform
 from dbt.containers.images.history import ARCHITECTURE, SYSTEM
 from dbt.containers.images.image import Image, Layer
+from dbt.containers.images.json_document import decode
 from dbt.containers.images.legacy import legacy_config
 from dbt.containers.images.reference import Reference
 from dbt.containers.images.store import ImageStore
@@ -202,7 +203,7 @@ def _blob_path(descriptor: _Descriptor) -> str:
 
 def _decoded(document: bytes, form: type[T], name: str) -> T:
     try:
-        return msgspec.json.decode(document, type=form)
+        return decode(document, form)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise BadArchive(f"the archive has a wrong {name}: {error}") from None
 

@@ -10,6 +10,7 @@ from msgspec import Meta
 
 from dbt.containers.images.config import Digest
 from dbt.containers.images.errors import RegistryError
+from dbt.containers.images.json_document import decode
 from dbt.containers.images.registry.platforms import Platform, rank
 
 SCHEMA2: Final = "application/vnd.docker.distribution.manifest.v2+json"
@@ -138,7 +139,7 @@ def read_manifest(document: bytes, content_type: str) -> Received:
 
 def _decode(document: bytes, kind: type[_Document]) -> _Document:
     try:
-        return msgspec.json.decode(document, type=kind)
+        return decode(document, kind)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
         raise RegistryError(f"the registry gives a manifest that is none: {error}") from None
 
