@@ -23,7 +23,7 @@ class Point(Enum):
     SOURCE_SENT_LAST_BLOCKS = "the source has sent what the guest has written to disks since"
     SOURCE_SENT_STATE = "the source has sent the last pages, the state and the hash"
     SOURCE_HEARD_VOTE = "the source has heard that the destination has the same state"
-    SOURCE_DECIDED = "the source has decided to commit: its guest does not run again by itself"
+    SOURCE_DECIDED = "the source has decided to commit: its guest runs here again only if it certainly cannot run there"
     SOURCE_COMMITTED = "the source has sent the decision"
     SOURCE_HEARD_ACKNOWLEDGEMENT = "the source has heard that the machine runs at the destination"
     SOURCE_DISCARDED = "the source has given its machine up"
