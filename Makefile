@@ -64,23 +64,27 @@ $(VENV)/.stamp-docs: pyproject.toml $(VENV)/.stamp-run
 run: $(VENV)/.stamp-run
 	$(BIN)/dbt run $(GUEST)
 
+# One worker more than there are processors, because many tests wait for other processes. Each has a part of the suite
+# from one end to the other, and takes from the others when it is done, so that what a module's tests share is made once.
+PYTEST = $(BIN)/python -m pytest -n $$(($$(nproc) + 1)) --dist worksteal
 test: $(VENV)/.stamp-test
-	$(BIN)/python -m pytest -n 2 tests
+	$(PYTEST) tests
 
 LINUX ?= build/linux
 IMAGES ?= build/images
 test-linux: $(VENV)/.stamp-test
-	DBT_LINUX_IMAGES=$(abspath $(LINUX)) $(BIN)/python -m pytest -n 2 -rs tests/linux
+	DBT_LINUX_IMAGES=$(abspath $(LINUX)) $(PYTEST) -rs tests/linux
 
+# All tests that have a long form.
 long: $(VENV)/.stamp-dev
-	DBT_LONG_TESTS=1 $(BIN)/python -m pytest -n 2 tests/regions tests/engine/test_unrolled.py tests/gdb/test_random_stops.py tests/vm/test_many_saves.py tests/domains/test_identities.py tests/devices/virtio/test_fuzz.py tests/linux/test_saved_linux.py tests/linux/test_virt_linux.py tests/linux/test_saved_devices.py tests/test_contributing.py tests/migration/test_kills.py tests/daemon/test_migrate.py tests/containers/engine/test_debian.py tests/containers/engine/test_torture.py tests/containers/engine/test_moving_kills.py tests/containers/engine/test_moving_far.py tests/containers/runtime/test_random_numbers.py tests/linux/test_random_clones.py
+	DBT_LONG_TESTS=1 $(PYTEST) $$(grep -rl --include='test_*.py' 'from tests.long import' tests)
 
 # Neither are test modules by their names, so that only these targets collect them.
 timing: $(VENV)/.stamp-test
 	$(BIN)/python -m pytest -o python_files='measure_*.py' tests/timing
 
 mutants: $(VENV)/.stamp-test
-	$(BIN)/python -m pytest -n 2 -o python_files='mutate_*.py' tests/mutants
+	$(PYTEST) -o python_files='mutate_*.py' tests/mutants
 
 # Strict: a warning, as of a link that leads nowhere, is an error.
 BUILD_DOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
@@ -160,7 +164,7 @@ images: $(VENV)/.stamp-run
 	$(BIN)/python tools/build_images.py $(IMAGES)
 
 test-virt: $(VENV)/.stamp-test
-	DBT_VIRT_IMAGES=$(abspath $(VIRT)) $(BIN)/python -m pytest -n 2 -rs tests/linux/test_virt_like_qemu.py tests/linux/test_virt_linux.py tests/linux/test_virt_network.py tests/linux/test_xen_linux.py tests/linux/test_xen_devices.py tests/linux/test_saved_devices.py tests/linux/test_linux_cluster.py tests/linux/test_moved_linux.py tests/linux/test_debian.py
+	DBT_VIRT_IMAGES=$(abspath $(VIRT)) $(PYTEST) -rs tests/linux/test_virt_like_qemu.py tests/linux/test_virt_linux.py tests/linux/test_virt_network.py tests/linux/test_xen_linux.py tests/linux/test_xen_devices.py tests/linux/test_saved_devices.py tests/linux/test_linux_cluster.py tests/linux/test_moved_linux.py tests/linux/test_debian.py
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

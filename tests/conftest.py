@@ -14,18 +14,20 @@ from dbt.engine.worker import CompileWorker
 from tests.codecache.samples import use_only_handlers
 
 
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Build the handlers before any test looks at what a command prints, or how long it takes, and before there are
+    workers, each of which would build them.
+    """
+    if not hasattr(session.config, "workerinput") and not session.config.option.collectonly:
+        load_image(print)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _soon_hot() -> Iterator[None]:
     """Let code be hot soon, because the tests' guests are short."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DBT_HOT_AFTER", "256")
         yield
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _warm_cache() -> None:
-    """Build the handlers before any test looks at what a command prints, or how long it takes."""
-    load_image(print)
 
 
 @pytest.fixture(autouse=True)

@@ -23,6 +23,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.long import long_only
+
 ROOT = Path(__file__).resolve().parents[1]
 #: What the commands need of the sources.
 COPIED = ("dbt", "guests/images", "isa", "pyproject.toml", "tests", "tools", "typings")
@@ -156,7 +158,7 @@ class Shell:
         return done.returncode, done.stdout
 
 
-@pytest.mark.skipif("DBT_LONG_TESTS" not in os.environ, reason="takes minutes: make long")
+@long_only
 @pytest.mark.parametrize("title", HOWTOS)
 def test_the_commands_do_what_they_show(title: str, tree: Path) -> None:
     shell = Shell(tree)

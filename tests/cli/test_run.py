@@ -274,12 +274,11 @@ def test_statistics_and_registers(hello: Path) -> None:
         assert words in text
 
 
-def test_json_has_the_statistics(tmp_path: Path) -> None:
+def test_json_has_the_statistics(only_handlers: Path, tmp_path: Path) -> None:
     code = f"movw r1, #30000; loop: subs r1, r1, #1; bne loop; mrs r3, cpsr; msr cpsr_c, r3; mov r2, #0; {EXIT}"
     (tmp_path / "loop.elf").write_bytes(make_elf(assemble(code)))
-    cache = str(tmp_path / "cache")
     for regions in ({"requested": 1, "compiled": 1, "loaded": 0}, {"requested": 0, "compiled": 0, "loaded": 1}):
-        done = dbt("run", "--json", "--tier", "auto", "--jit", "sync", tmp_path / "loop.elf", DBT_CACHE_DIR=cache)
+        done = dbt("run", "--json", "--tier", "auto", "--jit", "sync", tmp_path / "loop.elf")
         answer = json_of(done)
         found = answer["statistics"]
         assert sum(found["instructions"].values()) == answer["icount"] == 60_010
@@ -294,13 +293,13 @@ def test_json_has_the_statistics(tmp_path: Path) -> None:
     assert answer["statistics"]["callouts"] == {"write_cpsr": 1}
 
 
-def test_a_run_without_optimizations(tmp_path: Path) -> None:
+def test_a_run_without_optimizations(only_handlers: Path, tmp_path: Path) -> None:
     code = f"movw r1, #30000; loop: ldr r0, [sp, #-4]; subs r1, r1, #1; bne loop; mov r2, #7; {EXIT}"
     (tmp_path / "loop.elf").write_bytes(make_elf(assemble(code)))
     sizes = []
     for names in ("shared_exits", "flat, lazy_flags,sroa", ",".join(Optimizations.names())):
         arguments = ("run", "--json", "--tier", "auto", "--jit", "sync", "--without", names)
-        answer = json_of(dbt(*arguments, tmp_path / "loop.elf", DBT_CACHE_DIR=str(tmp_path / "cache")))
+        answer = json_of(dbt(*arguments, tmp_path / "loop.elf"))
         regions = answer["statistics"]["regions"]
         assert (answer["status"], answer["icount"], regions["compiled"], regions["loaded"]) == (7, 90_008, 1, 0)
         sizes.append(regions["code_bytes"])

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import pwd
+import struct
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from zipfile import ZipFile
 
+import llvmlite
 import pytest
 
 from dbt.backend.image import Image, ImageDamaged
@@ -187,13 +189,27 @@ def test_nothing_comes_from_the_current_directory(
     assert handlers.compile_image().startswith(b"<function write_image")
 
 
-def test_the_command_does_not_take_modules_from_the_current_directory(tmp_path: Path) -> None:
+def test_the_command_does_not_take_modules_from_the_current_directory(only_handlers: Path, tmp_path: Path) -> None:
     (tmp_path / "struct.py").write_text("raise SystemExit(77)")
     (tmp_path / "llvmlite.py").write_text("raise SystemExit(77)")
     run = [sys.executable, "-m", "dbt", "run", *HOT_GUEST]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "DBT_CACHE_DIR": str(tmp_path / "cache")}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(run, check=False, capture_output=True, cwd=tmp_path, env=environment)
     assert (done.returncode, done.stdout) == (0, hot_output()), done.stderr
+
+
+def test_the_builder_does_not_take_modules_from_the_current_directory(tmp_path: Path) -> None:
+    (tmp_path / "struct.py").write_text("raise SystemExit(77)")
+    (tmp_path / "llvmlite.py").write_text("raise SystemExit(77)")
+    script = (
+        "from dbt.codecache import handlers\n"
+        "names = 'import llvmlite, struct; print(llvmlite.__file__, struct.__file__)'\n"
+        "handlers._BUILDER = handlers._BUILDER.replace('write_image(die_with)', names)\n"
+        "print(handlers.compile_image().decode())"
+    )
+    command, environment = [sys.executable, "-P", "-c", script], {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, check=False)
+    assert done.stdout.split() == [llvmlite.__file__, struct.__file__], done.stderr
 
 
 def test_a_package_in_an_archive_builds_its_handlers(tmp_path: Path) -> None:

@@ -237,7 +237,7 @@ def run_loop(passes: int) -> tuple[RegionTier, SmallMachine]:
     return tier, machine
 
 
-def test_what_was_kept_is_installed_before_it_is_hot(empty_cache: Path) -> None:
+def test_what_was_kept_is_installed_before_it_is_hot(only_handlers: Path) -> None:
     tier, _ = run_loop(1000)
     assert tier.compile_now(Gva(ENTRY + 4))
     tier.close()

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from typing import Any
 
-import pytest
-
 from dbt.daemon.client import RequestFailed
 from tests.daemon.daemons import TestDaemon
+from tests.long import long_only
 
 #: What is given in the place of anything. No path is among them that something could be written to.
 _WRONG: tuple[object, ...] = (
@@ -62,7 +60,7 @@ def _requests(found: dict[str, Any]) -> Iterator[tuple[str, str, object]]:
                         yield method.upper(), path.format(name=name, snapshot="none"), body
 
 
-@pytest.mark.skipif("DBT_LONG_TESTS" not in os.environ, reason="takes a minute: make long")
+@long_only
 def test_no_request_is_a_failure_of_the_daemon(daemon: TestDaemon) -> None:
     daemon.define("one", "sleeper")
     daemon.ok("start", "one")

@@ -19,6 +19,7 @@ from dbt.vm.result import StopReason
 from dbt.vm.state import state_hash
 from tests.assembler import assemble
 from tests.devices.register_cases import FILES, IDS, devices_of, parse, under_dbt
+from tests.long import LONG
 from tests.vm.programs import BASE, EXIT, MODES, TIERS
 
 #: Reads what it can of the timers and counters, in all widths, until timer 0 has counted to its limit; then waits for
@@ -137,7 +138,7 @@ def random_accesses(random: Random, count: int) -> list[tuple[int, int, int, int
     return accesses
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(12 if LONG else 3))
 def test_every_tier_answers_the_same(seed: int) -> None:
     """With interrupts, which come where the same access raised them, and with input to the UART."""
     random = Random(seed)

@@ -16,6 +16,7 @@ from dbt.vm.machine import TierName
 from dbt.vm.result import StopReason
 from dbt.vm.state import state_hash
 from tests.assembler import assemble
+from tests.long import LONG
 from tests.vm.programs import EXIT, MODES
 
 BASE, _TABLE, _ANSWERS, _RECORD = 0x40010000, 0x40020000, 0x40080000, 16
@@ -121,7 +122,7 @@ def run_sequence(
     return machine
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(5 if LONG else 2))
 def test_every_tier_is_interrupted_alike(seed: int) -> None:
     random = Random(seed)
     accesses, console = random_accesses(random, 1500), random.randbytes(random.choice((0, 5, 300)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from dbt import Machine
@@ -12,8 +11,9 @@ from dbt.host.console import Console
 from dbt.hypervisor import Clock, Domain, Host
 from dbt.hypervisor.carrier import Boot
 from tests.assembler import assemble
+from tests.long import LONG
 
-_CLONES = 1000 if os.environ.get("DBT_LONG_TESTS") else 100
+_CLONES = 1000 if LONG else 100
 _MEMORY = 16 << 20
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from random import Random
 
 import pytest
@@ -10,6 +9,7 @@ import pytest
 from dbt.backend.stencils import generate_stencils
 from dbt.backend.unrolled import MAX_UNROLLED
 from isa.arm.a32 import REGISTRY
+from tests.long import LONG
 from tests.oracle.programs import DEVICE, ENTRY, RAM_SIZE, run_side_by_side
 
 KINDS = ("reference", "threaded", "stitched", "measured", "warm")
@@ -30,7 +30,7 @@ def _transfer(random: Random) -> str:
     return f"{operation}{mode}{condition} r10{update}, {{{', '.join(registers)}}}"
 
 
-@pytest.mark.parametrize("seed", range(16 if os.environ.get("DBT_LONG_TESTS") else 3))
+@pytest.mark.parametrize("seed", range(16 if LONG else 1))
 def test_transfers_of_any_number_of_registers_anywhere(seed: int) -> None:
     random = Random(seed)
     places = random.sample(PLACES, len(PLACES))

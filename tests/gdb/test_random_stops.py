@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection
 from random import Random
 
@@ -12,10 +11,11 @@ from dbt.abi.addresses import Gva
 from dbt.abi.exits import BreakpointHit, Budget, SupervisorCall, WatchpointHit
 from dbt.engine.debug_points import Watchpoint
 from tests.assembler import assemble
+from tests.long import LONG
 from tests.oracle.programs import DATA, DEVICE, ENTRY, ProgramWriter, SmallMachine, require_same_state
 
 #: Regions are made by the last one, which takes half a minute for each program: ``make long``.
-KINDS = ("reference", "threaded", "stitched", "warm", *(["eager"] if "DBT_LONG_TESTS" in os.environ else []))
+KINDS = ("reference", "threaded", "stitched", "warm", *(["eager"] if LONG else []))
 CHANGES = 12
 
 

@@ -16,6 +16,7 @@ from dbt.host.disk_media import OpenDrive
 from dbt.host.drive import Backing, Drive
 from dbt.host.qcow2 import DamagedImage, Qcow2File
 from tests.host.qcow2_images import NEEDS_QEMU_IMG, qemu_img, small_content, small_image, some_disk
+from tests.long import LONG
 
 _SIZE = 3_000_320
 
@@ -249,7 +250,7 @@ def test_a_bomb_is_a_cluster_at_most(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("part", range(4))
 def test_mutated_images_do_no_harm(tmp_path: Path, part: int) -> None:
-    rounds = 2500 if os.environ.get("DBT_LONG_TESTS") else 100
+    rounds = 2500 if LONG else 100
     for seed in range(part * 1_000_000, part * 1_000_000 + rounds):
         mutate_and_read(tmp_path / "image", seed)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 
@@ -10,9 +9,10 @@ import pytest
 
 from tests.linux.debian import NEEDS_DEBIAN
 from tests.linux.disk_kills import KINDS, PROGRAMS, kill_often
+from tests.long import LONG
 
 pytestmark = NEEDS_DEBIAN
-_ROUNDS = 100 if os.environ.get("DBT_LONG_TESTS") else 3
+_ROUNDS = 100 if LONG else 3
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from hashlib import sha512
 from pathlib import Path
@@ -17,8 +16,9 @@ from dbt.vm.identity import Identity
 from dbt.vm.recording import Recorder, identify, read_recording
 from dbt.vm.replay import Replay
 from dbt.vm.state import state_hash
+from tests.long import LONG
 
-_CLONES = 1000 if os.environ.get("DBT_LONG_TESTS") else 30
+_CLONES = 1000 if LONG else 30
 _WORDS = str(Path(__file__).resolve().parents[2] / "guests/linux/images/words")
 _SEED = 11
 #: More than a clone executes, and the time of day that each is told.

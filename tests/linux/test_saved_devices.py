@@ -4,7 +4,6 @@ recorded is the same without the host, in each tier, saved and forked anywhere.
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
 from collections import Counter
@@ -32,13 +31,13 @@ from tests.linux.busy_guest import (
     run_until,
 )
 from tests.linux.debian import NEEDS_DEBIAN, TIMEOUT
+from tests.long import LONG
 from tests.vm.saved_runs import check_saves
 
 pytestmark = [
     NEEDS_DEBIAN,
     pytest.mark.skipif(shutil.which("mke2fs") is None, reason="mke2fs is not installed (e2fsprogs)"),
 ]
-LONG = bool(os.environ.get("DBT_LONG_TESTS"))
 _POINTS = 1000 if LONG else 8
 _AHEAD = 5_000_000
 #: The devices, by what virtio calls them.

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import random
 
 from dbt import Machine
 from dbt.host.console import CaptureConsole
 from tests.linux.booting import MODES, NEEDS_LINUX, boot
+from tests.long import LONG
 from tests.vm.saved_runs import Mode, check_saves
 
 pytestmark = NEEDS_LINUX
-LONG = bool(os.environ.get("DBT_LONG_TESTS"))
 #: The icount at which the kernel has run its tests and resets the machine lies beyond this.
 _BOOT = 327_000_000
 _NAMES: dict[Mode, str] = {mode: name for name, mode in MODES.items()}

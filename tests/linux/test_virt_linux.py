@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import re
 from pathlib import Path
@@ -18,10 +17,10 @@ from dbt.vm.state import state_hash
 from tests.linux.booting import MODES
 from tests.linux.debian import KERNEL, NEEDS_DEBIAN, TIMEOUT, boot
 from tests.linux.typist import Typist
+from tests.long import LONG
 from tests.vm.saved_runs import Mode, check_saves
 
 pytestmark = NEEDS_DEBIAN
-LONG = bool(os.environ.get("DBT_LONG_TESTS"))
 _NAMES: dict[Mode, str] = {mode: name for name, mode in MODES.items()}
 _HASH_INTERVAL = 400_000_000
 #: The icount at which the guest powers off lies beyond this.

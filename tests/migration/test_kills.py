@@ -11,10 +11,10 @@ import pytest
 
 from dbt.hypervisor.migration import Point
 from dbt.hypervisor.migration.arriving_storage import MARK, ArrivingFile
+from tests.long import LONG
 from tests.migration.certificates import make_credentials
 from tests.migration.kills import COPIES, FORMS, Case, Ended, drives_of, run_case
 
-_LONG = bool(os.environ.get("DBT_LONG_TESTS"))
 _WAYS = ("unix", "descriptor", "tcp", "tls")
 _LOCAL = ("unix", "descriptor")
 _P = Point
@@ -37,7 +37,7 @@ def cases() -> Iterator[Case]:
     cuts = [Case(way, "disk", point, cut=True) for way in ("unix", "tcp") for point in usual]
     copies = [Case(way, form, point) for way, form in product(_WAYS, COPIES) for point in Point]
     cuts += [Case(way, "copied", point, cut=True) for way in ("unix", "tcp") for point in Point if point.is_of_copies]
-    if _LONG:
+    if LONG:
         yield from (*every, *copies, *cuts)
         return
     for number, point in enumerate(usual):

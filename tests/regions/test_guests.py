@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 from collections.abc import Iterator
 from itertools import zip_longest
 from pathlib import Path
@@ -27,9 +26,9 @@ from dbt.vm.result import StopReason
 from dbt.vm.state import state_hash
 from tests.codecache.samples import use_only_handlers
 from tests.guests import GUESTS, MANIFEST
+from tests.long import LONG
 from tests.oracle.programs import SoonHotTier
 
-LONG = bool(os.environ.get("DBT_LONG_TESTS"))
 #: How many arrivals make an op hot.
 SOON = 10 if LONG else 400
 PLACES = 100 if LONG else 12  # in a run, around which it is looked at

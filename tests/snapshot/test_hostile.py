@@ -13,10 +13,9 @@ from blake3 import blake3
 
 from dbt.snapshot.chain import SnapshotChain
 from dbt.snapshot.format import MAGIC
+from tests.long import LONG
 from tests.snapshot.fuzz import MOST_MEMORY, Fuzzer, memory, pack
 from tests.snapshot.subjects import SUBJECTS
-
-LONG = bool(os.environ.get("DBT_LONG_TESTS"))
 
 
 @pytest.mark.parametrize("subject", SUBJECTS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 from pathlib import Path
 
@@ -11,9 +10,9 @@ import pytest
 from dbt import Machine
 from dbt.host.console import CaptureConsole
 from tests.guests import GUESTS, MANIFEST
+from tests.long import LONG, long_only
 from tests.vm.saved_runs import NATIVE, Mode, check_saves
 
-LONG = bool(os.environ.get("DBT_LONG_TESTS"))
 MINIOS = GUESTS / "images" / "minios-armv5te-O2.elf"
 _END_OF_MINIOS = 1_550_000
 #: Guests that open no files, which machines beside each other would share.
@@ -43,7 +42,7 @@ def test_an_operating_system_in_the_reference_tier() -> None:
     check_saves(minios, NATIVE[0], icounts, 200_000 if LONG else 5_000, [("reference", "off")])
 
 
-@pytest.mark.skipif(not LONG, reason="takes minutes: make long")
+@long_only
 @pytest.mark.parametrize("image", IMAGES, ids=lambda image: Path(image).stem)
 def test_other_guests(image: str) -> None:
     guest = next(guest for guest in MANIFEST.values() if image in guest["images"])

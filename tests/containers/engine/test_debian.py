@@ -13,6 +13,7 @@ import pytest
 
 from tests.containers.engine.engines import TestEngine, engine_in
 from tests.containers.images.registry.real import docker_registry
+from tests.long import long_only
 
 _ARCHIVE: Final = Path(os.environ.get("DBT_CONTAINER_IMAGES", ""), "debian-armel.tar")
 #: What others expect without saying so goes first.
@@ -32,7 +33,7 @@ _PROGRAMS: Final = {
 }
 
 pytestmark = [
-    pytest.mark.skipif("DBT_LONG_TESTS" not in os.environ, reason="it takes minutes: DBT_LONG_TESTS is not set"),
+    long_only,
     pytest.mark.skipif(not _ARCHIVE.is_file(), reason="DBT_CONTAINER_IMAGES is no directory with debian-armel.tar"),
     pytest.mark.skipif(shutil.which("docker") is None, reason="docker's command line is not installed"),
 ]

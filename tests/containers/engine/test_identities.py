@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,9 +10,10 @@ import pytest
 from tests.containers.engine.asking import create, demultiplexed
 from tests.containers.engine.engines import TestEngine, engine_in
 from tests.containers.engine.images import HAS_BUSYBOX, add_images
+from tests.long import LONG
 
 #: A second or so each, and they exist until the last one has said what it is.
-_CONTAINERS = 120 if os.environ.get("DBT_LONG_TESTS") else 6
+_CONTAINERS = 120 if LONG else 6
 _AT_ONCE = 4
 #: Random numbers of the kernel and of the program, what the kernel calls this start of the system, and each card.
 _SAYS = """

@@ -21,9 +21,8 @@ import pytest
 from tests.containers.engine.asking import create, frames, hijack, running
 from tests.containers.engine.engines import TIMEOUT, Said, TestEngine, engine_in
 from tests.containers.engine.images import add_images
+from tests.long import LONG
 from tests.migration.certificates import make_credentials
-
-_LONG = bool(os.environ.get("DBT_LONG_TESTS"))
 
 
 class Hosts:
@@ -217,7 +216,7 @@ _DEATHS = [
 ]
 
 
-@pytest.mark.parametrize(("victim", "point", "is_far"), _DEATHS if _LONG else _DEATHS[:2])
+@pytest.mark.parametrize(("victim", "point", "is_far"), _DEATHS if LONG else _DEATHS[:2])
 def test_engines_that_die_agree(tmp_path: Path, victim: str, point: str, is_far: bool) -> None:
     """Exactly one of them has the container, once both are there again."""
     dying = [sys.executable, "-m", "tests.containers.engine.dying", point]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import http.client
 import itertools
-import os
 import signal
 import threading
 import time
@@ -16,12 +15,12 @@ import pytest
 from tests.containers.engine.asking import frames, hijack, running
 from tests.containers.engine.engines import TestEngine, engine_in
 from tests.containers.engine.images import add_images
+from tests.long import LONG
 
-_LONG = bool(os.environ.get("DBT_LONG_TESTS"))
 #: Seconds after the request at which an engine dies. A move takes about half a second on a machine with nothing to do.
 _MOMENTS = [round(0.04 * number, 2) for number in range(30)]
 _VICTIMS = ["source", "destination"]
-_CASES = list(itertools.product(_VICTIMS, _MOMENTS)) if _LONG else [("source", 0.16), ("destination", 0.44)]
+_CASES = list(itertools.product(_VICTIMS, _MOMENTS)) if LONG else [("source", 0.16), ("destination", 0.44)]
 
 
 def _state_at(engine: TestEngine) -> str | None:

@@ -11,9 +11,10 @@ import pytest
 from tests.containers.engine.engines import engine_in
 from tests.containers.engine.images import add_images
 from tests.containers.engine.torture import Torture
+from tests.long import LONG
 
 _SEED = int(os.environ.get("DBT_TORTURE_SEED") or random.randrange(1 << 32))
-_DEATHS = 25 if os.environ.get("DBT_LONG_TESTS") else 2
+_DEATHS = 25 if LONG else 2
 
 
 def test_what_was_acknowledged_survives(tmp_path: Path) -> None:
@@ -27,7 +28,7 @@ def test_what_was_acknowledged_survives(tmp_path: Path) -> None:
     print(torture.done)
 
 
-@pytest.mark.parametrize("seed", range(4 if os.environ.get("DBT_LONG_TESTS") else 0))
+@pytest.mark.parametrize("seed", range(4 if LONG else 0))
 def test_short_lives(seed: int, tmp_path: Path) -> None:
     """Engines that die while they find what the one before has left."""
     print(f"seed {seed}")

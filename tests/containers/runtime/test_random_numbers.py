@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from pathlib import Path
 
 from tests.containers.runtime.boxes import Boxes, words_layer
+from tests.long import LONG
 
 #: A second or so each. tests/linux/test_random_clones.py has a thousand, without all that a container is besides.
-_CONTAINERS = 200 if os.environ.get("DBT_LONG_TESTS") else 8
+_CONTAINERS = 200 if LONG else 8
 _AT_ONCE = 8
 
 

@@ -26,6 +26,7 @@ from dbt.vm.recording import STOPPED
 from dbt.vm.result import RunResult, StopReason
 from dbt.vm.state import state_hash
 from tests.containers.runtime.boxes import Boxes, Said, all_of, words_layer
+from tests.long import LONG
 
 
 def digest_of(path: str) -> str:
@@ -239,7 +240,7 @@ def test_parts_that_are_no_files_are_refused(copy: Recorder) -> None:
         copy.replay("copy")
 
 
-@pytest.mark.parametrize("seed", range(60 if os.environ.get("DBT_LONG_TESTS") else 6))
+@pytest.mark.parametrize("seed", range(60 if LONG else 6))
 def test_a_changed_recording_is_refused_or_differs(copy: Recorder, seed: int) -> None:
     """Whatever has been changed in the lines behind the first one, the replay says so, or repeats a run."""
     path, draw = copy.folder / "copy" / "input", random.Random(seed)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import time
 
 import pytest
 
 from tests.devices.virtio.fuzz import MOST_SECONDS, run
+from tests.long import LONG
 
-_ROUNDS = 20_000 if os.environ.get("DBT_LONG_TESTS") else 200
+_ROUNDS = 20_000 if LONG else 200
 
 
 @pytest.mark.parametrize("part", range(6))

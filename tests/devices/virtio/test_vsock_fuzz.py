@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from random import Random
 
 import pytest
@@ -10,8 +9,9 @@ import pytest
 from dbt.devices.virtio.vsock import MOST_CONNECTIONS, MOST_RESETS
 from dbt.devices.virtio.vsock_packet import BUFFER, WORD, Connection, Kind, Op, Stage
 from tests.devices.virtio.vsock_guest import Guest
+from tests.long import LONG
 
-_PACKETS = 25_000 if os.environ.get("DBT_LONG_TESTS") else 1000
+_PACKETS = 25_000 if LONG else 1000
 _PORTS = (0, 1, 2, WORD)
 _NUMBERS = (0, 1, 2, 3, 100, 4096, BUFFER, 1 << 31, WORD)
 _OPS = (*Op, Op.REQUEST, Op.REQUEST, Op.RESPONSE, Op.RESPONSE, Op.RW, Op.RW, Op.RW, 0, 9, 0xFFFF)
