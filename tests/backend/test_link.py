@@ -18,6 +18,7 @@ from dbt.backend.elfobject import RELA, ElfObject
 from dbt.backend.link import LinkError, link_object
 from dbt.backend.llvm import compile_object
 from dbt.frontend.optimizations import PASSES
+from tests.long import long_only
 
 #: Code with a constant in memory, a jump table and a call.
 TEXT = """
@@ -51,7 +52,7 @@ def small() -> bytes:
     return compile_object(TEXT, PASSES, 2)
 
 
-@pytest.mark.parametrize("name", ["handlers", "small"])
+@pytest.mark.parametrize("name", [pytest.param("handlers", marks=long_only), "small"])
 def test_an_object_is_read_as_by_pyelftools(name: str, request: pytest.FixtureRequest) -> None:
     data = request.getfixturevalue(name)
     mine, theirs = ElfObject(data), ELFFile(io.BytesIO(data))

@@ -15,9 +15,10 @@ import pytest
 from dbt.codecache.contents import Kind, damage
 from dbt.codecache.region_store import RegionStore
 from tests.codecache.samples import HOT_GUEST, hot_output, kept, load, region, save
+from tests.long import LONG
 
 ROOT = Path(__file__).resolve().parents[2]
-KILLS = 300
+KILLS = 300 if LONG else 100
 SIZE = 300_000
 
 

@@ -22,6 +22,7 @@ from dbt.frontend.optimizations import Optimizations
 from dbt.host.console import CaptureConsole
 from dbt.memory.guest_memory import GuestMemory
 from tests.assembler import assemble
+from tests.long import LONG
 from tests.oracle.programs import DEVICE, ENTRY, RAM_SIZE, SmallMachine, require_same_state, run_side_by_side
 from tests.vm.programs import BASE
 
@@ -182,7 +183,7 @@ _PATCHES = {
 }
 
 
-@pytest.mark.parametrize("often", [0, 7, 31, 255])
+@pytest.mark.parametrize("often", [0, 7, 31, 255] if LONG else [0, 31])
 @pytest.mark.parametrize("patch", _PATCHES)
 def test_code_that_is_written_over(patch: str, often: int) -> None:
     """It is written in each round, or in every eighth and so on, as ``add r0, r0, #n`` for another n."""

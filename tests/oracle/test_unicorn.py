@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from tests.long import LONG
 from tests.oracle.cases import Campaign, compared_insns
 
 SEED = 20240607
 GROUPS = 32
 BLOCK_GROUPS = 8
-BLOCKS = 500  # per group
+BLOCKS = 500 if LONG else 250  # per group
 UNDEFINED_GROUPS = 2
 UNDEFINED_WORDS = 5000  # per group
 

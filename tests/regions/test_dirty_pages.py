@@ -10,6 +10,7 @@ from dbt.abi.layout import PAGE_SIZE
 from isa.arm.state import Mode
 from tests.assembler import assemble
 from tests.hypervisor.remapping import flush, machine, remap
+from tests.long import LONG
 from tests.oracle.programs import ENTRY, KINDS, RAM_SIZE, ProgramWriter, SmallMachine
 
 
@@ -41,7 +42,7 @@ class Point:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(6 if LONG else 3))
 def test_random_programs(kind: str, seed: int) -> None:
     """Two points are open at a time. The run goes on from either, and is the same whenever it comes by again."""
     random = Random(f"{seed}/dirty")
@@ -75,7 +76,7 @@ def test_random_programs(kind: str, seed: int) -> None:
 
 
 @pytest.mark.parametrize("kind", ["reference", "threaded", "stitched", "warm", "sync"])
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(4 if LONG else 2))
 def test_pages_that_are_mapped_again(kind: str, seed: int) -> None:
     """Between a point and the return to it, the page tables are changed, the TLB is flushed, and the mode changes."""
     made, random = machine(kind, seed), Random(f"{seed}/dirty")

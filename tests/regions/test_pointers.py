@@ -15,6 +15,7 @@ from dbt.frontend.forming import Place, RegionFormer
 from isa.arm.a32 import DECODER
 from isa.arm.state import SCTLR_M
 from tests.assembler import assemble
+from tests.long import LONG
 from tests.oracle.cases import CODE, CaseCode
 from tests.oracle.programs import ENTRY, SmallMachine, advance_side_by_side
 
@@ -67,7 +68,7 @@ def machine(kind: str, seed: int) -> SmallMachine:
     return made
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(4 if LONG else 2))
 def test_every_tier_follows_them_to_the_same_places(seed: int) -> None:
     machines = [machine(kind, seed) for kind in ("reference", "threaded", "stitched", "warm", "sync")]
     advance_side_by_side(machines, [7] * 20 + [997] * 1980, f"seed {seed}, ")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from tests.long import LONG
 from tests.oracle.programs import WITHOUT, compare_random_program
 
-PROGRAMS = 10
+PROGRAMS = 10 if LONG else 5
 PROGRAMS_WITHOUT = 1  # with each optimization left out
 STEPS_WITHOUT = 80
 

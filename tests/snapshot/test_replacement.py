@@ -17,6 +17,7 @@ import pytest
 from dbt.host.disk import RawFile
 from dbt.snapshot.errors import SnapshotError
 from dbt.snapshot.replacement import replacing
+from tests.long import LONG
 from tests.snapshot.images import load, save, some_pages
 
 OLD, NEW = some_pages(40, seed=1), some_pages(50, seed=2)
@@ -33,10 +34,10 @@ def refused(path: Path) -> str:
 
 
 def test_killed_at_any_moment(tmp_path: Path) -> None:
-    """Kill a process that saves again and again, 200 times at random moments."""
+    """Kill a process that saves again and again, at random moments."""
     path, made = tmp_path / "state", random.Random(5)
     save(path, OLD)
-    for _ in range(200):
+    for _ in range(200 if LONG else 50):
         child = os.fork()
         if not child:
             try:

@@ -25,6 +25,7 @@ from dbt.vm.result import StopReason
 from dbt.vm.state import state_hash
 from tests.assembler import assemble
 from tests.guests import GUESTS
+from tests.long import LONG
 from tests.trace.recordings import LOOP, program, record, region_tier
 from tests.vm.programs import BASE, EXIT, MODES, make_elf
 
@@ -35,7 +36,7 @@ def test_a_recorded_run_is_the_same_run(
     tier: Any, jit: Any, block_counters: bool, only_handlers: Path, tmp_path: Path
 ) -> None:
     image = GUESTS / "images" / "minios-armv5te-O2.elf"
-    fuel = 700_000
+    fuel = 200_000 if tier == "reference" and not LONG else 700_000
     plain = Machine(8 << 20, tier=tier, jit=jit, console=CaptureConsole())
     plain.load(str(image))
     assert plain.run(fuel=fuel).reason is StopReason.FUEL

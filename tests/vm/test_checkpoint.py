@@ -24,6 +24,7 @@ from dbt.vm.replay import Replay
 from dbt.vm.result import StopReason
 from dbt.vm.state import state_hash
 from tests.assembler import assemble
+from tests.long import LONG
 from tests.vm.programs import EXIT, MODES, make_elf
 
 IMAGES = Path(__file__).resolve().parents[2] / "guests" / "images"
@@ -78,7 +79,7 @@ def test_an_operating_system(tier: TierName, jit: JitMode) -> None:
 
 
 @pytest.mark.parametrize(("tier", "jit"), NATIVE)
-@pytest.mark.parametrize("name", ["json", "smc", "heap", "quicksort", "vm", "atomics"])
+@pytest.mark.parametrize("name", ["smc", "heap", "quicksort", "vm", "atomics", *(["json"] if LONG else [])])
 def test_programs(tier: TierName, jit: JitMode, name: str) -> None:
     machine = Machine(16 << 20, tier=tier, jit=jit, console=CaptureConsole())
     machine.load(str(IMAGES / f"{name}-armv7-a-O2.elf"))

@@ -24,6 +24,7 @@ from dbt.vm.state import state_hash
 from dbt.vm.vm_state import VmState
 from tests.assembler import assemble
 from tests.guests import GUESTS, MANIFEST
+from tests.long import LONG
 from tests.vm.programs import EXIT
 
 NATIVE: tuple[tuple[Any, Any], ...] = (("threaded", "off"), ("stitched", "off"), ("auto", "sync"), ("auto", "async"))
@@ -68,7 +69,7 @@ def check_restored(machine: Machine, ahead: int, **host: Any) -> None:
 
 
 @pytest.mark.parametrize("tier", ["threaded", "auto"])
-@pytest.mark.parametrize("icount", sorted(random.Random(4).sample(range(1, 1_550_000), 6)))
+@pytest.mark.parametrize("icount", sorted(random.Random(4).sample(range(1, 1_550_000), 6 if LONG else 3)))
 def test_an_operating_system_with_processes(tier: Any, icount: int) -> None:
     machine = Machine(16 << 20, tier=tier, jit="sync", console=CaptureConsole(b"help\nps\nmem\n"))
     machine.load(str(MINIOS))

@@ -20,7 +20,7 @@ from tests.oracle.cases.tier_machine import TIERS, TierMachine
 from tests.oracle.cases.unicorn_machine import UnicornMachine
 from tests.oracle.cases.unpredictable import broken_state_rule
 
-STATES_PER_WORD = 10
+STATES_PER_WORD = 8
 STATES_PER_BLOCK = 4
 WORDS_PER_CONDITION = 4  # at least; and at least one per form
 
