@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable
 
 from dbt.abi.addresses import Gpa, Gva
@@ -28,6 +29,8 @@ DEVICE = 0x1000_0000
 SOON = 6
 #: How many stores beside code list a code page as stale in :class:`SmallMachine`.
 STALE_SOON = 3
+_compare_memory = ctypes.CDLL(None).memcmp
+_compare_memory.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
 
 
 class Counter:
@@ -166,6 +169,7 @@ class SmallMachine(BareMachine):
         self.exits: list[tuple[int, object]] = []
         self.icount = 0
         self.ended = False
+        self._agreed: tuple[SmallMachine | None, int, int] = None, 0, 0
 
     def advance(self, count: int) -> None:
         """Run ``count`` instructions, or to the end."""
@@ -183,6 +187,37 @@ class SmallMachine(BareMachine):
             self.cpu.r[15] += 4
             self.icount += 1
             count -= 1
+
+    def agrees(self, other: SmallMachine) -> bool:
+        """Return True if both guests have the same state and have done the same. Equal digests say so too, but take
+        many times as long.
+        """
+        mine, theirs = self.memory.ram, other.memory.ram
+        return (
+            (self.icount, self.ended) == (other.icount, other.ended)
+            and self.cpu.snapshot() == other.cpu.snapshot()
+            and self._has_done_as(other)
+            and mine.layout == theirs.layout
+            and all(
+                not _compare_memory(mine.address + region.base, theirs.address + region.base, region.size)
+                for region in mine.layout.regions
+            )
+        )
+
+    def _has_done_as(self, other: SmallMachine) -> bool:
+        """Compare exits and accesses, of which there may be thousands: those that were the same before are not looked
+        at again.
+        """
+        with_whom, exits, accesses = self._agreed
+        if with_whom is not other:
+            exits = accesses = 0
+        if (
+            self.exits[exits:] != other.exits[exits:]
+            or self.device.accesses[accesses:] != other.device.accesses[accesses:]
+        ):
+            return False
+        self._agreed = other, len(self.exits), len(self.device.accesses)
+        return True
 
     def digest(self) -> str:
         """Return a hash of everything that the guest can see, and of what it did."""
