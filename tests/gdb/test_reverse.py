@@ -183,6 +183,7 @@ def test_a_search_is_interrupted() -> None:
         assert "nothing has written to 0x30000 since 0" in client.monitor("last-write 0x30000")
         assert service.machine.icount == newest
         client.send("bc")
+        wait_until(lambda: service.machine.icount < newest, "the machine goes back")
         client.socket.sendall(b"\x03")
         assert client.packet() == "T02thread:1;" and service.machine.icount < newest
 

@@ -44,13 +44,20 @@ def traces(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Trace]:
     return {"program": program, "system": system}
 
 
+@pytest.fixture(scope="module")
+def pages(traces: dict[str, Trace], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    found = {name: tmp_path_factory.mktemp(name) / "report.html" for name in traces}
+    for name, path in found.items():
+        path.write_text(report(traces[name], ["instructions  1"]), encoding="utf-8")
+    return found
+
+
 @pytest.fixture(params=["program", "system"])
-def page(request: pytest.FixtureRequest, browser: Any, traces: dict[str, Trace], tmp_path: Path) -> Iterator[Any]:
-    trace = traces[request.param]
-    path = tmp_path / "report.html"
-    path.write_text(report(trace, ["instructions  1"]), encoding="utf-8")
-    open_page(browser, path)
-    browser.trace = trace
+def page(
+    request: pytest.FixtureRequest, browser: Any, traces: dict[str, Trace], pages: dict[str, Path]
+) -> Iterator[Any]:
+    open_page(browser, pages[request.param])
+    browser.trace = traces[request.param]
     yield browser
     pictures = os.environ.get("DBT_SCREENSHOTS")
     if pictures:
