@@ -239,6 +239,10 @@ def test_the_tables_of_processes(guest: Guest) -> None:
     assert guest.extended(15, USER_ROOT) == EINVAL and types.type_of(Gpa(USER_ROOT + PAGE)) == NONE
 
 
+#: Where a hypercall is to say how much of it is done.
+DONE = DATA + 0x800
+
+
 def test_tables_of_processes_by_number(guest: Guest) -> None:
     def set_slot(slot: int, root: int) -> object:
         return guest.call(50, guest.put("IxxxxQQ", 64, root // PAGE, slot), 1, 0, SELF)
@@ -303,6 +307,18 @@ def test_one_hypercall_checks_a_bounded_number_of_tables(guest: Guest) -> None:
     for number in range(100):
         assert guest.extended(0, RAM + PAGE * (0x60 + number)) == 0
     assert guest.extended(1, USER_ROOT) == 0
+
+
+def test_one_hypercall_takes_a_bounded_number_of_tables_back(guest: Guest) -> None:
+    """Of several operations, each that is about tables is done by itself, and flushes with what follows them."""
+    commands = [(6, 0), (1, USER_ROOT), (4, USER_ROOT), (6, 0), (12, 0), (0, OTHER_LEAF), (4, OTHER_LEAF), (7, 0)]
+    words = [word for command, page in commands for word in (command, page // PAGE, 0)]
+    args = [guest.put("IxxxxQQ" * len(words[::3]), *words), len(commands), DONE, SELF]
+    guest.table(DONE, 0)
+    done = []
+    while guest.domain.pv.extended(args) is Request.AGAIN:
+        done.append(guest.word(DONE))
+    assert (done, guest.word(DONE)) == ([2, 3, 6, 7], 8)
 
 
 def recount(guest: Guest) -> None:

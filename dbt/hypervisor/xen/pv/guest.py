@@ -42,6 +42,8 @@ _EINVAL, _EPERM = int(Errno.EINVAL), int(Errno.EPERM)
 _WORDS, _ACTION = monitor.WORDS, monitor.ACTION
 _ACT_FLUSH, _ACT_CODE, _ACT_UPCALL = monitor.ACT_FLUSH, monitor.ACT_CODE, monitor.ACT_UPCALL
 _PIN_LEAF, _PIN_ROOT, _UNPIN, _FLUSH_ALL, _FLUSH_ONE, _FLUSH_CODE, _NEW_USER_ROOT = 0, 1, 4, 6, 7, 12, 15
+#: The operations of mmuext_op that look at no table.
+_FLUSHES: Final = frozenset({_FLUSH_ALL, _FLUSH_ONE, _FLUSH_CODE})
 
 #: A kernel's root is 16 KiB, of which the upper half is used, and a process's 8 KiB.
 _ROOT_PAGES, _USED_ROOT_PAGES, _USER_PAGES = 4, 2, 2
@@ -216,23 +218,26 @@ class ParaVirtual(Stateful):
         return -error
 
     def extended(self, args: list[int]) -> int | Request:
-        """Do mmuext_op: pins, flushes, and the table of the present process."""
+        """Do mmuext_op: pins, flushes, and the table of the present process. After an operation that may look at many
+        tables, the hypercall begins anew for the rest, as with more than are done at once.
+        """
         operations, count, done, domain = args[:4]
         self._check(domain)
-        finished = 0
+        finished, is_long = 0, False
         try:
-            for number in range(min(count, UPDATES_AT_ONCE)):
-                command, first, second = self.arguments.unpack(operations + number * _EXTENDED.size, _EXTENDED)
+            while finished < min(count, UPDATES_AT_ONCE) and not is_long:
+                command, first, second = self.arguments.unpack(operations + finished * _EXTENDED.size, _EXTENDED)
                 self._do(command, first, second)
                 finished += 1
+                is_long = command not in _FLUSHES
         finally:
             self._flush_if_needed()
             if done:
                 (before,) = self.arguments.unpack(done, _DONE)
                 self.arguments.write(done, _DONE.pack(before + finished & _WORD))
-        if count <= UPDATES_AT_ONCE:
+        if count <= finished:
             return 0
-        args[0], args[1] = operations + UPDATES_AT_ONCE * _EXTENDED.size & _WORD, count - UPDATES_AT_ONCE
+        args[0], args[1] = operations + finished * _EXTENDED.size & _WORD, count - finished
         return Request.AGAIN
 
     def _check(self, domain: int) -> None:
