@@ -77,10 +77,7 @@ class UnrolledLowering(StencilLowering):
         return isinstance(access, Access) and access.size == _WORD and access.aligned and not access.user
 
     def lower_for_each_bit(self, uop: Uop) -> None:
-        for number in self._passes(uop):
-            for variable in self._ordinal:
-                if variable.op == "bit_ordinal":
-                    self.values[variable] = str(number)
+        for _ in self._passes(uop):
             self._scoped(uop.body)
 
     # -- values that are constants here --------------------------------------------------------
