@@ -119,10 +119,13 @@ _CONDITIONS = ("eq", "ne", "hs", "lo", "mi", "pl", "vs", "vc", "hi", "ls", "ge",
 
 @pytest.mark.parametrize("condition", _CONDITIONS)
 def test_conditional_instructions_are_skipped(condition: str) -> None:
+    """Flags are those of sums, and now and then those of equal numbers."""
     c = condition
     check(f"""
         mov r11, #300 ; mov r10, #0x10000 ; ldr r7, seed
-    loop: add r7, r7, r7, lsl #3 ; add r7, r7, #0x51 ; adds r6, r7, r11, ror #7
+    loop: add r7, r7, r7, lsl #3 ; add r7, r7, #0x51 ; tst r11, #3 ; bne sum ; cmp r7, r7 ; b flags
+    sum: adds r6, r7, r11, ror #7
+    flags:
         add{c} r0, r0, #1 ; ldr{c} r1, [r10] ; str{c} r0, [r10], #4 ; bl{c} f ; b{c} one ; add r2, r2, #1
     one: adr lr, two ; push {{r3, lr}} ; pop{c} {{r3, pc}} ; add r3, r3, #1 ; add sp, sp, #8
     two: ldm{c} r10!, {{r4, r5}} ; add{c} r5, pc, r5 ; cmp{c} r4, r5 ; mov{c} pc, pc ; add r9, r9, #1
