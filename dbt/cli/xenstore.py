@@ -7,15 +7,23 @@ from __future__ import annotations
 
 import os
 import socket
+import stat
 import sys
 from typing import Final
 
 from dbt.cli.status import CommandError, Status
 from dbt.host.endpoint import Endpoint, WrongEndpoint
 from dbt.hypervisor.xen.store.server import Type, message
-from dbt.hypervisor.xen.store.transaction_log import HEADER
+from dbt.hypervisor.xen.store.transaction_log import HEADER, LARGEST_PAYLOAD
+from dbt.inspector.symbols import printable
 
 OPERATIONS: Final = {"ls": Type.DIRECTORY, "read": Type.READ, "write": Type.WRITE, "rm": Type.RM, "watch": Type.WATCH}
+_MEANINGS: Final = {
+    "ENOENT": "there is no such node (a domain has its nodes when its kernel has looked for Xen)",
+    "EINVAL": "this is no path of a node",
+    "EEXIST": "it is there already",
+    "E2BIG": "there is more than an answer can hold",
+}
 _TOKEN: Final = b"dbt"
 
 
@@ -24,12 +32,14 @@ def xenstore(domain: str, operation: str, node: str, value: str | None) -> int:
 
     ``domain`` is a domain of ``dbt vm``, or the path of a socket.
     """
-    place = domain if "/" in domain or domain.startswith("unix:") or os.path.exists(domain) else _place_of(domain)
+    place = domain if "/" in domain or domain.startswith("unix:") or _is_socket(domain) else _place_of(domain)
     payload = os.fsencode(node) + b"\0"
     if operation == "write":
         payload += os.fsencode(value or "")
     elif operation == "watch":
         payload += _TOKEN + b"\0"
+    if len(payload) > LARGEST_PAYLOAD:
+        raise CommandError(f"NODE and VALUE have at most {LARGEST_PAYLOAD - 1} bytes together.", Status.USAGE)
     with _connected(place) as connection:
         connection.sendall(message(OPERATIONS[operation], 1, 0, payload))
         while True:
@@ -37,7 +47,7 @@ def xenstore(domain: str, operation: str, node: str, value: str | None) -> int:
             match kind:
                 case Type.ERROR:
                     name = data.rstrip(b"\0").decode("latin-1")
-                    raise CommandError(f"{operation} {node}: XenStore says {name}.", Status.FAILURE)
+                    raise CommandError(f"{operation} {node}: XenStore says {_explained(name)}.", Status.FAILURE)
                 case Type.WATCH_EVENT:
                     _print(data.partition(b"\0")[0])
                 case Type.WATCH:
@@ -51,6 +61,19 @@ def xenstore(domain: str, operation: str, node: str, value: str | None) -> int:
                     return 0
                 case _:
                     return 0
+
+
+def _explained(name: str) -> str:
+    """Return XenStore's name of an error, with what it means for what a user has typed."""
+    meaning = _MEANINGS.get(name)
+    return name if meaning is None else f"{name}: {meaning}"
+
+
+def _is_socket(path: str) -> bool:
+    try:
+        return stat.S_ISSOCK(os.stat(path).st_mode)
+    except OSError:
+        return False
 
 
 def _place_of(domain: str) -> str:
@@ -95,5 +118,8 @@ def _receive_bytes(connection: socket.socket, size: int, place: str) -> bytes:
 
 
 def _print(text: bytes) -> None:
+    """Print what the guest may have written: as it is, but nothing that a terminal would obey."""
+    if sys.stdout.isatty():
+        text = printable(text.decode(errors="replace")).encode()
     sys.stdout.buffer.write(text + b"\n")
     sys.stdout.buffer.flush()

@@ -28,7 +28,7 @@ from tests.xen.attackers import (
     Guest,
     host_of,
 )
-from tests.xen.guests import ARGUMENTS, MEMORY, RAM, SELF
+from tests.xen.guests import ARGUMENTS, MEMORY, RAM, SELF, Caller, domain_machine
 from tests.xen.pairs import sleepers
 from tests.xen.store_client import Client
 
@@ -150,6 +150,20 @@ def test_places_where_nothing_can_be_mapped(guests: Guests) -> None:
         assert attacker.call(12, command, attacker.put("QQIIHxxxxxx", RAM + 0x20000, 1, 0, 0, SELF)) == 0
     for space in (0, 1):
         assert attacker.call(12, 7, attacker.put("HHIQQ", SELF, 0, space, space, PLACE >> 12)) == -22
+
+
+def test_a_mapping_that_is_refused_changes_nothing() -> None:
+    """Among others not where the guest hears of events."""
+    with domain_machine() as machine:
+        guest = Caller(machine)
+        page = RAM + 0x50000
+        assert guest.call(12, 7, guest.put("HHIQQ", SELF, 0, 1, 0, PLACE >> 12)) == 0
+        assert guest.call(24, 10, 0, guest.put("QII", page >> 12, 0x40, 0)) == 0
+        place = guest.domain.shared.vcpu_info
+        for space, index in ((1, 64), (1, 1 << 20), (0, 1)):
+            assert guest.call(12, 7, guest.put("HHIQQ", SELF, 0, space, index, page >> 12)) == -22
+        assert guest.call(12, 7, guest.put("HHIQQ", SELF, 0, 1, 1, PLACE >> 12)) == -22, "it has another of its pages"
+        assert guest.domain.shared.vcpu_info == place != 0
 
 
 @pytest.mark.parametrize("how", ["map", "give back", "grant table"])

@@ -297,7 +297,13 @@ def test_a_beginning_that_is_refused_leaves_a_domain_as_it_was() -> None:
         guest.domain.shared.move(Gpa(DATA))
         assert guest.begin() == EINVAL, "the hypervisor writes to a page of the guest's"
         guest.domain.shared.move(FIRST_SHARED_PAGE)
+        assert guest.call(24, 5, 0, guest.put("Q", DATA)) == 0, "where the guest's times are to be"
+        assert guest.begin() == EINVAL, "the hypervisor writes to a page of the guest's when the guest is woken"
+        assert guest.call(24, 5, 0, guest.put("Q", 0)) == 0
         assert guest.begin() is Request.DEPRIVILEGE
+        guest.domain.processor.runstate = [DATA]
+        assert not guest.domain.is_possible(), "no saved state says so, either"
+        guest.domain.processor.runstate = []
 
 
 def test_one_hypercall_checks_a_bounded_number_of_tables(guest: Guest) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import struct
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -139,3 +140,62 @@ def test_what_is_no_request(client: Client) -> None:
     first["transactions"] = {1: b"x" * 30}
     with pytest.raises(StateError):
         store.restore(state)
+
+
+def test_what_follows_from_one_request_is_bounded(client: Client) -> None:
+    """A transaction that changes many nodes beneath many watches: each is told, and none of it without end."""
+    token = b"t" * 3900
+    for number in range(20):
+        assert client.ask(Type.WATCH, b"data\0" + token + b"%d\0" % number) == b"OK\0"
+    client.events.clear()
+    ring = client.caller.domain.store
+    for paths in ([b"data/x"] * 100, [b"data/%d" % number for number in range(100)]):
+        number = int(client.ask(Type.TRANSACTION_START, b"\0").rstrip(b"\0"))
+        for path in paths:
+            assert client.ask(Type.WRITE, path + b"\0", number) == b"OK\0"
+        with mock.patch.object(ring, "_put", lambda: False):  # the guest reads nothing
+            client.ask(Type.TRANSACTION_END, b"T\0", number)
+            assert 1 << 16 < len(ring.answers) < 1 << 20
+        while ring.answers:
+            client.send(b"")
+        assert client.ask(Type.TRANSACTION_END, b"T\0", number) == b"ENOENT\0"
+    told = {event.rstrip(b"\0").rpartition(b"\0")[2] for event in client.events}
+    assert len(told) == 20
+    assert client.events.count(b"data/x\0" + token + b"0\0") == 1
+
+
+def test_requests_wait_while_answers_do(client: Client) -> None:
+    """Each of a batch, and not the batch as a whole; and they are answered in the end."""
+    for number in range(10):
+        client.ask(Type.WATCH, b"data\0" + b"t" * 3900 + b"%d\0" % number)
+    ring, requests = client.caller.domain.store, b""
+    for number in range(4):
+        payload = b"data/%d\0" % number
+        requests += struct.pack("<IIII", Type.MKDIR, 77, 0, len(payload)) + payload
+    with mock.patch.object(ring, "_put", lambda: False):  # the guest reads nothing
+        client.send(requests)
+        assert 1 << 16 < len(ring.answers) < 1 << 18 and ring.received
+        assert ring.is_possible()
+    while ring.answers or ring.received:
+        client.send(b"")
+    client.received = b""  # these answers are not looked at
+    children = client.ask(Type.DIRECTORY, b"data\0")
+    assert children.count(b"\0") == 4
+
+
+def test_what_a_transaction_sees_is_found_fast(client: Client) -> None:
+    """However often others change nodes, and it removes some: as many nodes are looked at as there are below those."""
+    for number in range(300):
+        client.ask(Type.MKDIR, b"data/n%d\0" % number)
+    tree = client.caller.domain.store.server.tree.copy()
+    children = tree._children()
+    for number in range(100):
+        tree.make(1, f"{HOME}/data/z/{number}")
+        tree.remove(1, f"{HOME}/data/z")
+        assert f"{HOME}/data/z" not in tree.values and f"{HOME}/data/z" not in children
+    assert tree._children() is children
+    again = tree.copy()._children()
+    assert {path: set(names) for path, names in children.items() if names} == {
+        path: set(names) for path, names in again.items()
+    }
+    assert tree.children(0, f"{HOME}/data") == sorted(f"n{number}" for number in range(300))

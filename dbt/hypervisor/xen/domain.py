@@ -120,7 +120,14 @@ class XenDomain(Device):
 
     def is_possible(self) -> bool:
         held = Counter(number for one in self.back_ends for number in one.holds())
-        return self.grants.held == held
+        return self.grants.held == held and (not self.pv.is_on or not self._writes_to_ram)
+
+    @property
+    def _writes_to_ram(self) -> bool:
+        """True if the guest has told the hypervisor to write somewhere in its RAM, where it could make a page table."""
+        shared = self.shared
+        told = shared.vcpu_info or self.channels.queues.control or self.processor.runstate or self.back_ends
+        return bool(told) or shared.page != FIRST_SHARED_PAGE
 
     def read(self, offset: int, size: int) -> int:
         return 0
@@ -310,9 +317,7 @@ class XenDomain(Device):
 
     def _deprivilege(self) -> Answer:
         """The hypervisor writes to no page then that the guest could make a page table: there must be none yet."""
-        shared = self.shared
-        others = self.back_ends or self.identity.host is not None
-        if shared.page != FIRST_SHARED_PAGE or shared.vcpu_info or self.channels.queues.control or others:
+        if self._writes_to_ram or self.identity.host is not None:
             raise HypercallError(Errno.EINVAL)
         return self.pv.begin(self.args)
 

@@ -82,14 +82,15 @@ class GrantTable(Stateful):
 
     # -- the pages of the table ----------------------------------------------------------------
 
-    def map_frame(self, index: int, page: Gpa) -> None:
-        """Put a page of the table to ``page``, whose content is lost. The table grows as far as it may. A kernel whose
-        suspension was cancelled puts pages to where they are.
+    def map_frame(self, index: int, page: Gpa, leave: Callable[[Gpa], None]) -> None:
+        """Put a page of the table to ``page``, whose content is lost: ``leave`` is told before. The table grows as far
+        as it may. A kernel whose suspension was cancelled puts pages to where they are.
         """
         if index < len(self.frames) and self.frames[index] == page:
             return
         if index >= MAX_GRANT_FRAMES or page in self.frames:
             raise HypercallError(Errno.EINVAL)
+        leave(page)
         self.frames += [_NO_FRAME] * (index + 1 - len(self.frames))
         before = self.frames[index]
         self.frames[index] = page

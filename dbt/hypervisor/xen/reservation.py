@@ -50,7 +50,7 @@ class Reservation(Stateful):
     dma: Wiring[Dma]
     arguments: Wiring[Arguments]
     move_shared: Wiring[Callable[[Gpa], None]]
-    map_grants: Wiring[Callable[[int, Gpa], None]]
+    map_grants: Wiring[Callable[[int, Gpa, Callable[[Gpa], None]], None]]
     is_shared: Wiring[Callable[[Gpa], bool]]
     has_grants: Wiring[Callable[[Gpa], bool]]
     leave: Wiring[Callable[[Gpa], None]]
@@ -113,11 +113,11 @@ class Reservation(Stateful):
             raise HypercallError(Errno.ENOSYS)
         if self.is_lent(page) or (space == _SHARED_INFO and (index or self.has_grants(page))) or self.is_shared(page):
             raise HypercallError(Errno.EINVAL)
-        self.leave(page)
         if space == _SHARED_INFO:
+            self.leave(page)
             self.move_shared(page)
         else:
-            self.map_grants(index, page)
+            self.map_grants(index, page, self.leave)
         self.holes.pop(frame, None)
 
     def _remove_from_physmap(self, handle: int) -> None:

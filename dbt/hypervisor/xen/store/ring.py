@@ -77,7 +77,9 @@ class StoreRing(Stateful):
             self.listener.follow(self)
 
     def is_possible(self) -> bool:
-        return len(self.received) < HEADER.size + LARGEST_PAYLOAD and len(self.heard) <= _MOST_HEARD + MOST_WATCHES
+        return (
+            len(self.received) < HEADER.size + LARGEST_PAYLOAD + _SIZE and len(self.heard) <= _MOST_HEARD + MOST_WATCHES
+        )
 
     def power_on(self, port: int, memory: int, console_port: int, console_page: int) -> None:
         """Fill the tree with what the toolstack says of the guest, which has ``memory`` bytes of RAM."""
@@ -104,9 +106,8 @@ class StoreRing(Stateful):
     def serve(self) -> None:
         """The guest has sent an event: answer its requests, and give it what there is room for."""
         moved = self._put()
-        while len(self.answers) < _MOST_WAITING and self._take():
+        while len(self.answers) < _MOST_WAITING and (self._answer() or self._take()):
             moved = True
-            self._answer()
             self._put()
         if moved:
             self.ports.notify(self.port, self.receiver)
@@ -194,20 +195,22 @@ class StoreRing(Stateful):
         for watcher in self.watchers:
             watcher(path)
 
-    def _answer(self) -> None:
-        """Answer the requests that are complete."""
-        while len(self.received) >= HEADER.size:
-            kind, request, transaction, size = HEADER.unpack_from(self.received)
-            if size > LARGEST_PAYLOAD:  # Where the next request begins, nobody knows.
-                self.received = b""
-                return
-            if len(self.received) < HEADER.size + size:
-                return
-            payload = self.received[HEADER.size : HEADER.size + size]
-            self.received = self.received[HEADER.size + size :]
-            self.answers += self.server.answer(kind, request, transaction, payload)
-            for path in self.server.take_changes():
-                self._tell(path)
+    def _answer(self) -> bool:
+        """Answer the first request that has come, if it is complete."""
+        if len(self.received) < HEADER.size:
+            return False
+        kind, request, transaction, size = HEADER.unpack_from(self.received)
+        if size > LARGEST_PAYLOAD:  # Where the next request begins, nobody knows.
+            self.received = b""
+            return False
+        if len(self.received) < HEADER.size + size:
+            return False
+        payload = self.received[HEADER.size : HEADER.size + size]
+        self.received = self.received[HEADER.size + size :]
+        self.answers += self.server.answer(kind, request, transaction, payload)
+        for path in self.server.take_changes():
+            self._tell(path)
+        return True
 
     def _indices(self) -> tuple[int, int, int, int]:
         found = _INDICES.unpack(self.dma.read(_AT_INDICES, _INDICES.size))

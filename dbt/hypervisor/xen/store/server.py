@@ -48,6 +48,8 @@ _OK: Final = b"OK\0"
 _WORD: Final = 0xFFFFFFFF
 #: What a guest may have at the same time.
 MOST_WATCHES, MOST_TRANSACTIONS, MOST_REQUESTS = 128, 10, 1024
+#: So many bytes of events follow from one request, before they name what is watched in place of the node.
+_MOST_EVENTS: Final = 1 << 16
 
 
 @dataclass(eq=False)
@@ -279,6 +281,7 @@ class StoreServer(Stateful):
 
     def _done(self, paths: list[str]) -> list[bytes]:
         """The guest has changed nodes: note it, and return the events for itself."""
+        paths = list(dict.fromkeys(paths))
         self.changed += paths
         return self._events(paths)
 
@@ -328,20 +331,30 @@ class StoreServer(Stateful):
 
     def _events(self, paths: list[str]) -> list[bytes]:
         """Return the events of the guest's watches for nodes that have changed, but for such that are too long to be a
-        message.
+        message. If there are too many, the guest hears once of each other watch that there is something.
         """
-        events = []
+        events: list[bytes] = []
+        size = 0
+        told: set[bytes] = set()
         for path in paths:
+            if size > _MOST_EVENTS and len(told) == len(self.watches):
+                break
             for watch in self.watches:
-                if not self._concerns(watch, path):
+                if watch in told or not self._concerns(watch, path):
+                    continue
+                if size > _MOST_EVENTS:
+                    told.add(watch)
+                    events.append(message(Type.WATCH_EVENT, 0, 0, watch))
                     continue
                 watched, token, _ = watch.split(b"\0")
                 if is_inside(path, self.path_of(watched)):
                     named = path.encode() if watched.startswith(b"/") else path[len(self.home) + 1 :].encode()
                     if len(named) + len(token) + 2 <= LARGEST_PAYLOAD:
                         events.append(message(Type.WATCH_EVENT, 0, 0, named + b"\0" + token + b"\0"))
+                        size += len(events[-1])
                 else:  # with what is above it
                     events.append(message(Type.WATCH_EVENT, 0, 0, watch))
+                    size += len(events[-1])
         return events
 
 

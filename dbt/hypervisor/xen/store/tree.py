@@ -64,8 +64,21 @@ class Tree(Stateful):
     #: How many nodes each domain owns, as counted of a certain dictionary of permissions.
     counted: Wiring[tuple[dict[str, bytes], Counter[int]]] = field(init=False, repr=False)
 
+    #: The nodes directly below each that has such, as found for a certain dictionary of values.
+    indexed: Wiring[tuple[dict[str, bytes], dict[str, dict[str, None]]]] = field(init=False, repr=False)
+
     def __post_init__(self) -> None:
         self._count()
+
+    def _children(self) -> dict[str, dict[str, None]]:
+        """Return the nodes directly below each that has such: to look for them among all takes long."""
+        if not hasattr(self, "indexed") or self.indexed[0] is not self.values:
+            found: dict[str, dict[str, None]] = {}
+            for path in self.values:
+                if path != "/":
+                    found.setdefault(parent_of(path), {})[path] = None
+            self.indexed = self.values, found
+        return self.indexed[1]
 
     def _count(self) -> Counter[int]:
         """Return how many nodes each domain owns. Permissions that have been put in from elsewhere are counted anew."""
@@ -102,7 +115,7 @@ class Tree(Stateful):
     def children(self, domain: int, path: str) -> list[str]:
         """Return the names of the nodes below a node, sorted."""
         self._check(domain, path, _READ)
-        return sorted(each[len(path.rstrip("/")) + 1 :] for each in self._below(path, direct=True))
+        return sorted(each[len(path.rstrip("/")) + 1 :] for each in self._children().get(path, ()))
 
     def get_permissions(self, domain: int, path: str) -> bytes:
         self._check(domain, path, _READ)
@@ -136,7 +149,10 @@ class Tree(Stateful):
             self._check(domain, parent_of(path), _WRITE)
             return
         self._check(domain, path, _WRITE)
+        children = self._children()
+        children[parent_of(path)].pop(path)
         for each in [path, *self._below(path)]:
+            children.pop(each, None)
             self.removed[each] = self.permissions[each]
             self._count()[_owner(self.permissions[each])] -= 1
             del self.values[each], self.permissions[each], self.versions[each]
@@ -192,17 +208,18 @@ class Tree(Stateful):
                 raise StoreError("ENOSPC")
             first, _, rest = permissions.partition(b"\0")
             permissions = first[:1] + str(domain).encode() + b"\0" + rest
+        children = self._children()
         for each in reversed(missing):
+            children.setdefault(parent_of(each), {})[each] = None
             self._count()[_owner(permissions)] += 1
             self.values[each], self.permissions[each] = b"", permissions
             self._touch(each)
         self._touch(path)
 
-    def _below(self, path: str, direct: bool = False) -> Iterator[str]:
-        above = path.rstrip("/") + "/"
-        for each in self.values:
-            if each.startswith(above) and each != path and not (direct and "/" in each[len(above) :]):
-                yield each
+    def _below(self, path: str) -> Iterator[str]:
+        for each in self._children().get(path, ()):
+            yield each
+            yield from self._below(each)
 
     def _check(self, domain: int, path: str, wanted: bytes) -> None:
         if path not in self.values:
