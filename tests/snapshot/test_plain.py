@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from dbt.devices.state import Plain
 from dbt.snapshot.plain import MAX_DEPTH, NotPlain, decode, encode
+from tests.long import LONG
 from tests.snapshot.images import same
 
 INTEGERS = st.one_of(
@@ -28,7 +29,7 @@ VALUES = st.recursive(
 
 
 @given(VALUES)
-@settings(deadline=None, max_examples=500)
+@settings(deadline=None, max_examples=500 if LONG else 150)
 def test_what_was_encoded_comes_back(value: Plain) -> None:
     data = encode(value)
     assert same(decode(data), value)
