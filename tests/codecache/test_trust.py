@@ -128,6 +128,8 @@ def test_doctor_builds_the_translator_once(cache: Path, monkeypatch: pytest.Monk
     images = iter([handlers.compile_image()])
     monkeypatch.setattr(handlers, "compile_image", lambda: next(images))
     give_away(cache)
+    with pytest.raises(doctor.Problem, match="belongs to user 1234"):
+        doctor._check_cache()
     found = [check() for name, check in doctor._checks() if name.startswith("tier")]
     assert len(found) == 4 and "compiles regions" in found[-1]
     assert next(images, None) is None and os.environ["DBT_CACHE_DIR"] == str(cache)

@@ -199,3 +199,10 @@ def test_what_a_transaction_sees_is_found_fast(client: Client) -> None:
         path: set(names) for path, names in again.items()
     }
     assert tree.children(0, f"{HOME}/data") == sorted(f"n{number}" for number in range(300))
+
+
+def test_nodes_as_deep_as_a_path_is_long_are_removed(client: Client) -> None:
+    deep = b"/".join([b"a"] * min(MOST_NODES - 100, (LONGEST_PATH - 10) // 2))
+    assert client.ask(Type.WRITE, b"data/" + deep + b"\0") == b"OK\0"
+    assert client.ask(Type.RM, b"data/a\0") == b"OK\0"
+    assert client.ask(Type.DIRECTORY, b"data\0") == b""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -63,7 +62,6 @@ class Tree(Stateful):
     removed: Wiring[dict[str, bytes]] = field(default_factory=dict, init=False)
     #: How many nodes each domain owns, as counted of a certain dictionary of permissions.
     counted: Wiring[tuple[dict[str, bytes], Counter[int]]] = field(init=False, repr=False)
-
     #: The nodes directly below each that has such, as found for a certain dictionary of values.
     indexed: Wiring[tuple[dict[str, bytes], dict[str, dict[str, None]]]] = field(init=False, repr=False)
 
@@ -216,10 +214,12 @@ class Tree(Stateful):
             self._touch(each)
         self._touch(path)
 
-    def _below(self, path: str) -> Iterator[str]:
-        for each in self._children().get(path, ()):
-            yield each
-            yield from self._below(each)
+    def _below(self, path: str) -> list[str]:
+        """Return the nodes below a node. They may be as deep as a path is long, so this does not call itself."""
+        children, found = self._children(), [path]
+        for each in found:
+            found += children.get(each, ())
+        return found[1:]
 
     def _check(self, domain: int, path: str, wanted: bytes) -> None:
         if path not in self.values:
