@@ -13,6 +13,7 @@ from dbt.containers.images.config import MOST_BYTES as MOST_OF_CONFIG
 from dbt.containers.images.config import ImageConfig, read_config
 from dbt.containers.images.errors import ImageNotFound, InvalidReference, RegistryError
 from dbt.containers.images.image import Image, Layer
+from dbt.containers.images.json_document import decode
 from dbt.containers.images.reference import Reference
 from dbt.containers.images.registry.blobs import download, read_small
 from dbt.containers.images.registry.client import RegistryClient
@@ -233,7 +234,7 @@ async def tags_of(client: RegistryClient, reference: Reference) -> list[str]:
     """Return the tags of a repository. Raise ImageError."""
     try:
         answer = await client.ask("GET", f"/v2/{reference.path}/tags/list")
-        found = msgspec.json.decode(answer.body, type=_Tags).tags or []
+        found = decode(answer.body, _Tags).tags or []
         return [Reference.parse(f"{reference.repository}:{tag}").tag or "" for tag in found]
     except Refusal as error:
         raise pull_failure(error, reference) from None

@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 import msgspec
 
 from dbt.containers.images.errors import RegistryError
+from dbt.containers.images.json_document import decode
 from dbt.containers.images.reference import DEFAULT_DOMAIN
 from dbt.containers.images.registry.failures import printable, refusal
 
@@ -74,7 +75,7 @@ async def search_hub(client: RegistryClient, term: str, limit: int) -> list[dict
 
 def _read(body: bytes, kind: type[Any]) -> Any:
     try:
-        return msgspec.json.decode(body, type=kind)
+        return decode(body, kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise RegistryError(f"the registry gives a list of images that is none: {error}") from None
 

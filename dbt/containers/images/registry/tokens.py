@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 import msgspec
 
 from dbt.containers.images.errors import RegistryError
+from dbt.containers.images.json_document import decode
 from dbt.containers.images.registry.credentials import Challenge, Credentials, read_challenge
 from dbt.containers.images.registry.failures import refusal
 
@@ -93,7 +94,7 @@ class Tokens:
 
     def _take(self, body: bytes) -> None:
         try:
-            found = msgspec.json.decode(body, type=_Token)
+            found = decode(body, _Token)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             raise RegistryError("the service of tokens gives no token") from None
         token = found.token or found.access_token

@@ -337,23 +337,18 @@ class StoreServer(Stateful):
         size = 0
         told: set[bytes] = set()
         for path in paths:
-            if size > _MOST_EVENTS and len(told) == len(self.watches):
-                break
             for watch in self.watches:
                 if watch in told or not self._concerns(watch, path):
                     continue
+                payload = watch
+                watched, token, _ = watch.split(b"\0")
                 if size > _MOST_EVENTS:
                     told.add(watch)
-                    events.append(message(Type.WATCH_EVENT, 0, 0, watch))
-                    continue
-                watched, token, _ = watch.split(b"\0")
-                if is_inside(path, self.path_of(watched)):
+                elif is_inside(path, self.path_of(watched)):  # and not changed with what is above it
                     named = path.encode() if watched.startswith(b"/") else path[len(self.home) + 1 :].encode()
-                    if len(named) + len(token) + 2 <= LARGEST_PAYLOAD:
-                        events.append(message(Type.WATCH_EVENT, 0, 0, named + b"\0" + token + b"\0"))
-                        size += len(events[-1])
-                else:  # with what is above it
-                    events.append(message(Type.WATCH_EVENT, 0, 0, watch))
+                    payload = named + b"\0" + token + b"\0"
+                if len(payload) <= LARGEST_PAYLOAD:
+                    events.append(message(Type.WATCH_EVENT, 0, 0, payload))
                     size += len(events[-1])
         return events
 
