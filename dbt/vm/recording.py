@@ -295,6 +295,15 @@ class Recorder(RecordedInput):
 # -- to read -------------------------------------------------------------------------------------
 
 
+def settled_hash(machine: Machine) -> str:
+    """Return the state hash of a machine that does not execute, after the devices have done what is due.
+
+    They do it before the guest goes on, but a machine may have been stopped before or after that.
+    """
+    machine.timeline.run_due()
+    return state_hash(machine)
+
+
 @dataclass(frozen=True, slots=True)
 class End:
     """How a run ended. ``now`` is the virtual time in ticks, and ``state`` the state hash at the end."""
@@ -308,7 +317,7 @@ class End:
     @classmethod
     def of(cls, machine: Machine, result: RunResult, reason: str) -> End:
         """Return the end of a run that has just returned ``result``. ``reason`` is a value of :class:`StopReason`."""
-        return cls(result.icount, machine.timeline.now, reason, result.exit_code, state_hash(machine))
+        return cls(result.icount, machine.timeline.now, reason, result.exit_code, settled_hash(machine))
 
     def describe(self) -> str:
         code = "" if self.exit_code is None else f" with {self.exit_code}"

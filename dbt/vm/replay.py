@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, cast
 
 from dbt.vm.input import Arrival, RecordingError
 from dbt.vm.playback import Item, Playback, PlaybackPosition
-from dbt.vm.recording import STOPPED, End, Position, Recording, RunIdentity
+from dbt.vm.recording import STOPPED, End, Position, Recording, RunIdentity, settled_hash
 from dbt.vm.result import RunResult, StopReason
 
 if TYPE_CHECKING:
     from dbt.vm.machine import Machine
+    from isa.arm.vectors import ExceptionKind
 
 
 class Replay:
@@ -127,8 +128,11 @@ class Replay:
             notice(f"the replay was stopped before the recording's end ({end.describe()}), so nothing was compared")
             return result
         stopped = recorded in STOPPED and result.reason in STOPPED
-        if result.icount == end.icount:
-            machine.wait_until(end.now)  # It was stopped, or halted, after the guest had waited for so long.
+        if stopped and result.icount == end.icount:
+            self._come_to_end(machine, end)
+            result = result._replace(icount=machine.icount, pc=machine.cpu.pc)
+        elif result.icount == end.icount:
+            machine.wait_until(end.now)  # It has halted after the guest had waited for so long.
         here = End.of(machine, result, end.reason if stopped else result.reason.value)
         if here.describe() != end.describe():
             raise self._playback.diverged(f"the run is {here.describe()}, and was {end.describe()}")
@@ -140,3 +144,44 @@ class Replay:
             return result
         message = f"{end.describe()}, as recorded"
         return RunResult(recorded, result.exit_code, result.icount, result.pc, message, result.exit)
+
+    def _come_to_end(self, machine: Machine, end: End) -> None:
+        """Go on from where the guest has executed as much as it had when it was stopped to where that was."""
+        way = _WayToEnd(machine, self, end)
+        machine.run(fuel=1, watcher=way)
+        if way.waits:
+            machine.wait_until(end.now)
+
+
+class _WayToEnd:
+    """Stops a run where a recorded one was stopped. It is a :class:`dbt.vm.run_watcher.RunWatcher`.
+
+    Points with one instruction count differ: before a WFI, while it waits, after input that came then, and after an
+    instruction that has been aborted. ``waits`` says that the guest waited at the end, for something that came later.
+    """
+
+    goes_on = True
+    hears_exceptions = False
+
+    def __init__(self, machine: Machine, replay: Replay, end: End) -> None:
+        self._machine, self._replay, self._end = machine, replay, end
+        self._seen = set[tuple[str, bool]]()
+        self.waits = False
+
+    def wants_stop(self) -> bool:
+        machine, end = self._machine, self._end
+        vcpu, now = machine.vcpu, machine.timeline.now
+        if machine.icount != end.icount or now > end.now:
+            return True
+        if now == end.now:
+            point = settled_hash(machine), vcpu.is_waiting
+            if point[0] == end.state or point in self._seen:  # it may be aborted again and again
+                return True
+            self._seen.add(point)
+        if vcpu.is_waiting and not vcpu.is_woken:
+            later = [tick for tick in (machine.timeline.next_tick, self._replay.next_delivery) if tick is not None]
+            self.waits = not any(now < tick <= end.now for tick in later)
+        return self.waits
+
+    def stops_in_handler(self, kind: ExceptionKind) -> bool:
+        return False
