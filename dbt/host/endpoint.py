@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import socket
@@ -59,14 +60,14 @@ class Endpoint(NamedTuple):
     def parse(cls, text: str) -> Endpoint:
         """Return the endpoint that a text names. Raises WrongEndpoint.
 
-        Without a host it is this host alone. An IPv6 address stands in brackets.
+        Without a host it is this host alone. An IPv6 address stands in brackets. ``tcp:`` may stand before, as in QEMU.
         """
         if text.startswith("unix:"):
             path = text.removeprefix("unix:")
             if "\0" in path or not 1 <= len(os.fsencode(os.path.basename(path))) <= _LONGEST_NAME:
                 raise WrongEndpoint(f"{text}: a unix socket has a path, and a name of 1 to {_LONGEST_NAME} bytes in it")
             return cls(path=path)
-        host, colon, digits = text.rpartition(":")
+        host, colon, digits = text.removeprefix("tcp:").rpartition(":")
         if not (digits.isascii() and digits.isdecimal() and len(digits) <= 5 and int(digits) <= 65535):
             raise WrongEndpoint(f"{text}: write PORT, HOST:PORT or unix:PATH; a port is a number up to 65535")
         if host.startswith("[") and host.endswith("]"):
@@ -163,8 +164,8 @@ def _listen_unix(path: str) -> Listener:
 def _remove_abandoned(path: str) -> None:
     try:
         if not stat.S_ISSOCK(os.lstat(path).st_mode):
-            return  # to bind fails: the path is in use
-    except OSError:
+            raise FileExistsError(errno.EEXIST, "there is a file of that name, which is no socket", path)
+    except FileNotFoundError:
         return
     with contextlib.closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as probe:
         probe.setblocking(False)  # somebody with a full queue would have us wait

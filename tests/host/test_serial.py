@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from dbt import FileConsole, NullConsole, SocketConsole
-from dbt.host.endpoint import WrongEndpoint
+from dbt.host.endpoint import Endpoint, WrongEndpoint
 from dbt.host.serial import SerialLine
 from dbt.host.socket_console import MOST_WAITING
 from tests.waiting import wait_until
@@ -282,3 +282,15 @@ def test_null_takes_everything() -> None:
     console.write(bytes(1 << 20))
     console.flush()
     assert console.ended and console.read(1) == b""
+
+
+def test_a_file_that_is_no_socket_stays_and_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "letter"
+    path.write_text("dear")
+    with pytest.raises(FileExistsError, match="there is a file of that name, which is no socket"):
+        Endpoint.parse(f"unix:{path}").listen()
+    assert path.read_text() == "dear"
+
+
+def test_tcp_may_stand_before_as_for_qemu() -> None:
+    assert Endpoint.parse("tcp:[::1]:7") == Endpoint("::1", 7) and Endpoint.parse("tcp::7") == Endpoint(port=7)

@@ -114,7 +114,7 @@ def console(seed: int, count: int) -> int:
             assert 0 <= room <= 1024
             if room:
                 domain.console.push(draw.randbytes(min(room, 20)))
-            domain.console.read(draw.choice((0, 5, 4096)))
+            domain.console.take(len(domain.console.look(draw.choice((0, 5, 4096)))))
             if number % 100 == 0:
                 domain.restore(domain.save())
         assert memory.read_ram(Gpa(CONSOLE_PAGE + 3088), 4096 - 3088) == before, "nothing behind the indices"

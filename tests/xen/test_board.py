@@ -16,7 +16,7 @@ from dbt.cli.options import make_machine
 from dbt.cli.run_options import RunOptions
 from dbt.cli.status import CommandError
 from dbt.host.console import CaptureConsole
-from dbt.hypervisor.xen.interface import Request
+from dbt.hypervisor.xen.interface import Errno, Request
 from dbt.memory.ram import RamRegion
 from dbt.vm.result import StopReason
 from tests.assembler import assemble
@@ -94,6 +94,15 @@ def test_the_ring_of_the_console() -> None:
         machine.board.console.push(b"typed")
         assert machine.memory.read_ram(Gpa(page + 1020), 4) + machine.memory.read_ram(Gpa(page), 1) == b"typed"
         assert caller.get("IIII", page + 3072) == (1020, 1025, 0, 0)
+
+
+def test_input_stays_if_the_guest_has_no_place_for_it() -> None:
+    with domain_machine() as machine:
+        caller = Caller(machine)
+        machine.board.console.push(b"typed")
+        assert caller.call(18, 1, 4, 0xFFFFFFF0) == -Errno.EFAULT
+        assert caller.call(18, 1, 4, RAM) == 4 and caller.call(18, 1, 4, RAM + 4) == 1
+        assert machine.memory.read_ram(Gpa(RAM), 5) == b"typed"
 
 
 def test_a_page_that_is_given_back_is_zero_and_can_be_populated_again() -> None:

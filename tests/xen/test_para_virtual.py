@@ -266,6 +266,41 @@ def test_pins(guest: Guest) -> None:
     assert guest.extended(4, KERNEL_ROOT + 0x3000) == EINVAL, "a reference, and no pin"
 
 
+def test_a_saved_state_may_say_what_is_not_so_about_pages(guest: Guest) -> None:
+    """Who made it has the guest, and no more of the host: counts are of pages, and each is taken back once."""
+    types = guest.domain.pv.pages
+    behind = Gpa(RAM + PAGE * len(types.types))
+    for entry in (behind | WRITE, 0xFFFFF000 | WRITE, DATA | WRITE, LEAF_PAGE | WRITE):
+        guest.table(SLOT, entry)
+        before = list(types.counts)
+        assert guest.update(SLOT, 0) == 0 and list(types.counts) == before
+    for entry in (behind | KERNEL_TABLE, KERNEL_ROOT + 0x3000 | KERNEL_TABLE, DATA | KERNEL_TABLE):
+        guest.table(KERNEL_ROOT + 4 * 0xC03, entry)
+        before = list(types.counts)
+        assert guest.update(KERNEL_ROOT + 4 * 0xC03, 0) == 0 and list(types.counts) == before
+    guest.domain.pv.user_root, guest.domain.pv.pinned = behind, [behind]
+    assert guest.extended(15) == guest.extended(4, behind) == 0 and list(types.counts) == before
+
+
+def test_a_saved_state_has_no_timer_that_rings_for_ever(guest: Guest) -> None:
+    pv = guest.domain.pv
+    assert pv.is_possible() and guest.call(52, 10_000) == 0 and pv.is_possible()
+    shortest, pv.period = pv.period, 0
+    assert not pv.is_possible()
+    pv.period = shortest - 1
+    assert not pv.is_possible()
+    pv.period, pv.next = shortest, 1 - (1 << 62)
+    pv.rings()
+    assert pv.next == pv.time.now + shortest
+    pv.next = None
+    assert not pv.is_possible()
+
+
+def test_a_frame_has_no_more_than_32_bits_of_address(guest: Guest) -> None:
+    for command in (0, 1, 15):
+        assert guest.extended(command, USER_ROOT | 1 << 32) == EINVAL
+
+
 def test_what_is_the_hypervisors_stays_so(guest: Guest) -> None:
     for slot in (4094, 4095):
         assert guest.update(KERNEL_ROOT + 4 * slot, 0) == EPERM

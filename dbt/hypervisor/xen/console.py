@@ -135,9 +135,12 @@ class XenConsole(Stateful):
         self.dma.write(_IN_PROD, _U32.pack(given + len(data) & _WORD))
         self._notify()
 
-    def read(self, size: int) -> bytes:
-        """Return input for CONSOLEIO_read, at most ``size`` bytes."""
+    def look(self, size: int) -> bytes:
+        """Return input for CONSOLEIO_read, at most ``size`` bytes. It stays until :meth:`take` takes it."""
         if size > len(self.typed):
             self.refill()
-        found, self.typed = self.typed[:size], self.typed[size:]
-        return found
+        return self.typed[:size]
+
+    def take(self, size: int) -> None:
+        """The guest has got so many bytes of input."""
+        self.typed = self.typed[size:]

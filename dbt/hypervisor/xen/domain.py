@@ -368,8 +368,9 @@ class XenDomain(Device):
         command, count, handle = self.args[:3]
         size = min(count, _CONSOLE_AT_ONCE)
         if command == 1:
-            data = self.console.read(size)
+            data = self.console.look(size)
             self.arguments.write(handle, data)
+            self.console.take(len(data))
             return len(data)
         if command:
             raise HypercallError(Errno.ENOSYS)

@@ -83,7 +83,12 @@ class ParaVirtual(Stateful):
         self.alarm = self.time.alarm("periodic timer", self.rings)
 
     def is_possible(self) -> bool:
-        return bool(self.root) == bool(self.pages.types) and self.period >= 0
+        return (
+            bool(self.root) == bool(self.pages.types)
+            and self.root % (_ROOT_PAGES * PAGE_SIZE) == 0
+            and (self.next is None) == (self.period == 0)
+            and (not self.period or self.period >= self._ticks_in(_SHORTEST_NS))
+        )
 
     @property
     def is_on(self) -> bool:
@@ -248,6 +253,8 @@ class ParaVirtual(Stateful):
         self.pages.begin_call()
 
     def _do(self, command: int, first: int, second: int) -> None:
+        if command not in _FLUSHES and first >> 32 - PAGE_SHIFT:
+            raise HypercallError(Errno.EINVAL)  # no frame has such a number
         page = Gpa(first << PAGE_SHIFT & _WORD)
         match command:
             case 0 | 1:
@@ -259,7 +266,7 @@ class ParaVirtual(Stateful):
                 if page not in self.pinned:
                     raise HypercallError(Errno.EINVAL)
                 self.pinned.remove(page)
-                self.pages.put(page)
+                self.pages.put(page, self.pages.type_of(page))
             case 6 | 7:
                 self._act(monitor.ACT_FLUSH)
             case 12:
@@ -296,13 +303,13 @@ class ParaVirtual(Stateful):
         if root:
             _must(self.pages.get(root, ROOT))
             if error := self.pages.get(root + PAGE_SIZE, ROOT):
-                self.pages.put(root)
+                self.pages.put(root, ROOT)
                 _must(error)
 
     def _put_user_root(self, root: Gpa) -> None:
         if root:
-            self.pages.put(root)
-            self.pages.put(root + PAGE_SIZE)
+            self.pages.put(root, ROOT)
+            self.pages.put(root + PAGE_SIZE, ROOT)
 
     def _flush_if_needed(self) -> None:
         """Flush what the hypercall has changed, so that the guest need not ask for it."""
@@ -325,13 +332,16 @@ class ParaVirtual(Stateful):
         period = args[0]
         if period and period < _SHORTEST_NS:
             raise HypercallError(Errno.EINVAL)
-        self.period = max(period * self.time.ticks_per_second // _SECOND, 1) if period else 0
+        self.period = self._ticks_in(period) if period else 0
         self.next = self.time.now + self.period if period else None
         if self.next is None:
             self.alarm.cancel()
         else:
             self.alarm.set(self.next)
         return 0
+
+    def _ticks_in(self, period_ns: int) -> int:
+        return max(period_ns * self.time.ticks_per_second // _SECOND, 1)
 
     @property
     def may_ring(self) -> bool:
@@ -343,6 +353,8 @@ class ParaVirtual(Stateful):
             return
         self.channels.send_virq(_VIRQ_TIMER)
         self.next += self.period
+        if self.next <= self.time.now:  # which only a state says that was not saved by us
+            self.next = self.time.now + self.period
         self.alarm.set(self.next)
 
 

@@ -123,12 +123,15 @@ class PageTypes(Stateful):
             self.types[number], self.counts[number] = NONE, 0
         return error
 
-    def put(self, page: int) -> None:
-        """Refer to a page no longer. Precondition: somebody does."""
+    def put(self, page: int, kind: int) -> None:
+        """Refer to a page as something no longer. Nothing happens if it is not that: a saved state may say that
+        somebody refers to it who does not, and here native code writes where the index says.
+        """
         number = self.index(page)
+        if number < 0 or kind == NONE or self.types[number] != kind:
+            return
         self.counts[number] -= 1
         if not self.counts[number]:
-            kind = self.types[number]
             self.types[number] = NONE
             if kind != WRITABLE:
                 self._leave_all(page, page + PAGE_SIZE, kind)
@@ -181,8 +184,10 @@ class PageTypes(Stateful):
     def _leave(self, kind: int, entry: int) -> None:
         """Count that a descriptor refers to something no longer."""
         page = entry & _FRAME
-        if kind == ROOT or (entry & _AP == _AP_WRITE and page != self.shared):
-            self.put(page)
+        if kind == ROOT:
+            self.put(page, LEAF)
+        elif entry & _AP == _AP_WRITE and page != self.shared:
+            self.put(page, WRITABLE)
 
     def _leave_all(self, page: int, end: int, kind: int) -> None:
         """Do :meth:`_leave` for the descriptors of a table up to an address."""
