@@ -14,8 +14,11 @@ import pytest
 
 from dbt import Machine
 from dbt.abi.addresses import Gpa
+from dbt.devices.state import StateError
 from dbt.host.console import CaptureConsole
 from dbt.hypervisor.xen.domain import NotHot
+from dbt.hypervisor.xen.foreign_pages import ForeignMap
+from dbt.hypervisor.xen.host import XenHost
 from dbt.hypervisor.xen.interface import FIRST_SHARED_PAGE, PV_PAGES, Errno, Request
 from dbt.hypervisor.xen.pv import monitor
 from dbt.hypervisor.xen.pv.guest import ParaVirtual
@@ -294,6 +297,16 @@ def test_a_saved_state_has_no_timer_that_rings_for_ever(guest: Guest) -> None:
     assert pv.next == pv.time.now + shortest
     pv.next = None
     assert not pv.is_possible()
+
+
+def test_nobody_else_is_on_its_host(guest: Guest) -> None:
+    """Others would write to what it has granted, and may have made a page table since."""
+    with pytest.raises(StateError, match="in user mode cannot be on a host with others"):
+        XenHost().enter(guest.domain, guest.domain.identity.number)
+    guest.domain.foreign.maps = {0: ForeignMap(7, 0, RAM, RAM, True, False).pack()}
+    assert not guest.domain.is_possible()
+    guest.domain.foreign.maps = {}
+    assert guest.domain.is_possible()
 
 
 def test_a_frame_has_no_more_than_32_bits_of_address(guest: Guest) -> None:

@@ -124,10 +124,13 @@ class XenDomain(Device):
 
     @property
     def _writes_to_ram(self) -> bool:
-        """True if the guest has told the hypervisor to write somewhere in its RAM, where it could make a page table."""
+        """True if the guest has told the hypervisor to write somewhere in its RAM, where it could make a page table.
+        Other guests write to what it grants them, and what it has mapped of theirs is written by the host.
+        """
         shared = self.shared
         told = shared.vcpu_info or self.channels.queues.control or self.processor.runstate or self.back_ends
-        return bool(told) or shared.page != FIRST_SHARED_PAGE
+        others = self.identity.host is not None or self.foreign.maps
+        return bool(told or others) or shared.page != FIRST_SHARED_PAGE
 
     def read(self, offset: int, size: int) -> int:
         return 0
@@ -143,6 +146,8 @@ class XenDomain(Device):
         """Be a domain of a host, with a number. Raise StateError if it is another one already."""
         if self.is_on and number != self.identity.number:
             raise StateError(f"the domain {self.identity.number} cannot become the domain {number}")
+        if self.pv.is_on:
+            raise StateError("a domain whose kernel is in user mode cannot be on a host with others")
         self.identity.host, self.identity.number = host, number
 
     @property
@@ -317,7 +322,7 @@ class XenDomain(Device):
 
     def _deprivilege(self) -> Answer:
         """The hypervisor writes to no page then that the guest could make a page table: there must be none yet."""
-        if self._writes_to_ram or self.identity.host is not None:
+        if self._writes_to_ram:
             raise HypercallError(Errno.EINVAL)
         return self.pv.begin(self.args)
 

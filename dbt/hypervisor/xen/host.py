@@ -65,12 +65,14 @@ class XenHost:
     # -- domains -------------------------------------------------------------------------------
 
     def enter(self, domain: XenDomain, number: int) -> None:
-        """Let a domain be here with a number. If it takes another one's place, that is gone."""
+        """Let a domain be here with a number. If it takes another one's place, that is gone. Raise StateError for one
+        that cannot be.
+        """
+        domain.enter(self, number)
         if number in self.domains:
             self.leave(number)
         self.domains[number] = domain
         self.has_changed(number)
-        domain.enter(self, number)
         if domain.is_on:  # its state is from elsewhere, and all of them have the same tree
             self.tree = domain.store.server.tree
         domain.store.server.tree = self.tree
