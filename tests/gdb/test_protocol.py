@@ -448,7 +448,7 @@ def test_a_unix_socket_is_for_this_user_alone(tmp_path: Path) -> None:
 def test_a_file_is_not_replaced_by_a_socket(tmp_path: Path) -> None:
     path = tmp_path / "notes"
     path.write_text("mine")
-    with machine_of() as machine, pytest.raises(OSError, match="in use"):
+    with machine_of() as machine, pytest.raises(FileExistsError, match="which is no socket"):
         machine.serve_gdb(f"unix:{path}")
     assert path.read_text() == "mine"
 
