@@ -246,7 +246,11 @@ class Container(StoredContainer):
     async def start_with_engine(self) -> None:
         """Start it again if its policy says that it runs when the engine does."""
         state, policy = self.record.state, self.record.definition.host.restart_policy
-        if not state.running and state.started != ZERO and Restarts.at_begin(policy, state.stopped_by_user):
+        if (
+            not state.running
+            and state.started != ZERO
+            and Restarts.at_begin(policy, state.stopped_by_user, state.restarts, state.exit_code)
+        ):
             async with self._lock:
                 await self._start()
 

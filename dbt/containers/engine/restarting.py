@@ -23,19 +23,25 @@ class Restarts:
 
         ``restarts`` is how often it was started again before, ``ran_s`` how long it has run.
         """
-        match policy.name:
-            case "always" | "unless-stopped":
-                is_wanted = True
-            case "on-failure":
-                is_wanted = code != 0 and (not policy.maximum_retry_count or restarts < policy.maximum_retry_count)
-            case _:
-                is_wanted = False
-        if not is_wanted:
+        if not _is_wanted(policy, restarts, code):
             return None
         self._delay = _FIRST_S if ran_s >= _LONG_S or not self._delay else min(self._delay * 2, _LONGEST_S)
         return self._delay
 
     @staticmethod
-    def at_begin(policy: RestartPolicy, stopped_by_user: bool) -> bool:
-        """Return True if a container that had run is started when the engine starts."""
-        return policy.name == "always" or (policy.name in ("unless-stopped", "on-failure") and not stopped_by_user)
+    def at_begin(policy: RestartPolicy, stopped_by_user: bool, restarts: int, code: int) -> bool:
+        """Return True if a container that had run is started when the engine starts. ``restarts`` and ``code`` are as
+        for :meth:`delay`, of its last end.
+        """
+        return policy.name == "always" or (not stopped_by_user and _is_wanted(policy, restarts, code))
+
+
+def _is_wanted(policy: RestartPolicy, restarts: int, code: int) -> bool:
+    """Return True if a container is started again that its user has not stopped."""
+    match policy.name:
+        case "always" | "unless-stopped":
+            return True
+        case "on-failure":
+            return code != 0 and (not policy.maximum_retry_count or restarts < policy.maximum_retry_count)
+        case _:
+            return False
