@@ -1,4 +1,4 @@
-"""Where somebody connects from outside, or where the other side listens: ``[HOST:]PORT`` or ``unix:PATH``."""
+"""Where somebody connects from outside, or where the other side listens: ``[tcp:][HOST:]PORT`` or ``unix:PATH``."""
 
 from __future__ import annotations
 

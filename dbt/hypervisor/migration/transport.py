@@ -47,7 +47,7 @@ class Place(NamedTuple):
             return cls(Endpoint.parse(text))
         if not text.startswith("tcp:"):
             raise WrongEndpoint(f"{text}: write unix:PATH or tcp:HOST:PORT")
-        endpoint = Endpoint.parse(text.removeprefix("tcp:"))
+        endpoint = Endpoint.parse(text)
         if not credentials and not plain and not _is_loopback(endpoint.host):
             raise WrongEndpoint(
                 f"{text}: a machine's memory does not leave this host without TLS. Give the directory with the "
