@@ -29,6 +29,7 @@ from dbt.containers.engine.waiting import Exit
 from dbt.containers.images.config import read_config
 from dbt.containers.images.errors import ImageError, ImageNotFound
 from dbt.containers.images.image import Image
+from dbt.containers.images.platform import check_wanted, parse_platform
 from dbt.containers.network.errors import NetworkFailure
 from dbt.containers.runtime.disk import make_disk
 from dbt.containers.runtime.spec import RuntimeFailure
@@ -215,13 +216,18 @@ class Containers:
 
     # -- making --------------------------------------------------------------------------------
 
-    async def create(self, name: str, body: CreateBody) -> tuple[Container, list[str]]:
-        """Make a container. Return it, and warnings for the user. Raise BadParameter, Conflict, ImageNotFound."""
+    async def create(self, name: str, body: CreateBody, platform: str = "") -> tuple[Container, list[str]]:
+        """Make a container. Return it, and warnings for the user. Raise BadParameter, Conflict, ImageNotFound, also if
+        the image is for another ``platform`` than the one that the user asks for.
+        """
+        wanted = parse_platform(platform) if platform else None
         if name:
             self._check_free(name := checked_name(name))
         if not body.image:
             raise BadParameter("No command specified")
         image = await asyncio.to_thread(self._parts.store.find, body.image)
+        if wanted is not None:
+            check_wanted(body.image, image.config, wanted)
         config, host = body.config(), body.host_config
         recording = wanted_recording(config, self._parts.places)
         merge_config(config, image.config.run)

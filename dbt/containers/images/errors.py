@@ -17,6 +17,12 @@ class InvalidReference(ImageError):
     status = 400
 
 
+class InvalidPlatform(ImageError):
+    """Raised for a text that names no platform."""
+
+    status = 400
+
+
 class ImageNotFound(ImageError):
     """Raised for an image that is not in the store."""
 

@@ -254,3 +254,14 @@ def test_docker_run(ours: TestEngine) -> None:
     assert done.returncode == 0, done.stderr
     assert ours.docker("exec", "box", "words", "say", "x").stdout == b"x\n"
     assert ours.docker("stop", "-t", "0", "box").stdout == b"box\n"
+
+
+def test_an_image_for_another_platform_than_the_user_asks_for(ours: TestEngine) -> None:
+    body = {"Image": "words", "Cmd": ["words", "say", "hi"]}
+    said = ours.ask("POST", "/containers/create?platform=linux/amd64", body)
+    assert said.status == 404  # so that docker's command asks for one that is
+    assert said.message.startswith("image with reference words was found but does not match the specified platform: ")
+    assert "wanted linux/amd64, actual: linux/arm" in said.message
+    assert ours.ask("POST", "/containers/create?platform=linux/arm/", body).status == 400
+    assert ours.ask("GET", "/containers/json?all=1").json == []
+    assert ours.ask("POST", "/containers/create?platform=linux/arm", body).status == 201

@@ -70,7 +70,8 @@ class _Containers:
         return self._engine.containers.find(call.parts["id"])
 
     async def create(self, call: Call) -> Answer:
-        container, warnings = await self._engine.containers.create(call.text("name"), call.json(CreateBody))
+        platform = call.text("platform") if call.version >= (1, 41) else ""
+        container, warnings = await self._engine.containers.create(call.text("name"), call.json(CreateBody), platform)
         return json_answer({"Id": container.id, "Warnings": warnings}, 201)
 
     async def list(self, call: Call) -> Answer:

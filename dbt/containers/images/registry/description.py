@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from dbt.containers.images.config import MOST_BYTES, read_config
+from dbt.containers.images.platform import Platform
 from dbt.containers.images.reference import Reference
 from dbt.containers.images.registry.blobs import read_small
 from dbt.containers.images.registry.client import RegistryClient
 from dbt.containers.images.registry.failures import Refusal, pull_failure
 from dbt.containers.images.registry.manifests import Index
-from dbt.containers.images.registry.platforms import Platform
 from dbt.containers.images.registry.pull import manifest_of
 
 

@@ -11,7 +11,8 @@ from msgspec import Meta
 from dbt.containers.images.config import Digest
 from dbt.containers.images.errors import RegistryError
 from dbt.containers.images.json_document import decode
-from dbt.containers.images.registry.platforms import Platform, rank
+from dbt.containers.images.platform import Platform
+from dbt.containers.images.registry.platforms import rank
 
 SCHEMA2: Final = "application/vnd.docker.distribution.manifest.v2+json"
 _LIST: Final = "application/vnd.docker.distribution.manifest.list.v2+json"

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 from dbt.containers.images.errors import WrongPlatform
 from dbt.containers.images.image import Layer
+from dbt.containers.images.platform import Platform, parse_platform
 from dbt.containers.images.reference import DEFAULT_DOMAIN, Reference
 from dbt.containers.images.view import FilesView
 
@@ -16,34 +17,17 @@ _VARIANTS: Final = ("v5", "", "v6")
 #: The loaders of programs with hard floating point, of glibc and of musl.
 _LOADERS: Final = ("/lib/ld-linux-armhf.so.3", "/lib/ld-musl-armhf.so.1")
 _HARD_FLOAT: Final = "needs a floating point unit"
-
-
-class Platform(NamedTuple):
-    """What an image runs on, as in "linux/arm/v5"."""
-
-    os: str
-    architecture: str
-    variant: str = ""
-
-    def __str__(self) -> str:
-        return "/".join(part for part in self if part)
-
-
 OURS: Final = Platform("linux", "arm", "v5")
 
 
 def read_platform(text: str) -> Platform:
-    """Return the platform that a user asks for. An empty text is ours. Raise WrongPlatform for what cannot run here."""
+    """Return the platform that a user asks for. An empty text is ours.
+
+    Raise WrongPlatform for what cannot run here, and InvalidPlatform for what is none.
+    """
     if not text:
         return OURS
-    parts = text.lower().split("/")
-    if parts == [OURS.os]:
-        return OURS
-    if parts[0] in (OURS.architecture, "armel"):
-        parts.insert(0, OURS.os)
-    if parts[1:] == ["armel"]:
-        parts[1:] = OURS[1:]
-    found = Platform(*parts) if len(parts) in (2, 3) and all(parts) else Platform("", "")
+    found = parse_platform(f"{OURS.os}/{text}" if text.lower().startswith("arm/") else text)
     if rank(found) is None:
         raise WrongPlatform(f"images of {text[:64]} cannot run here, those of {OURS} can")
     return found

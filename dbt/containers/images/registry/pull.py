@@ -14,6 +14,7 @@ from dbt.containers.images.config import ImageConfig, read_config
 from dbt.containers.images.errors import ImageNotFound, InvalidReference, RegistryError
 from dbt.containers.images.image import Image, Layer
 from dbt.containers.images.json_document import decode
+from dbt.containers.images.platform import Platform
 from dbt.containers.images.reference import Reference
 from dbt.containers.images.registry.blobs import download, read_small
 from dbt.containers.images.registry.client import RegistryClient
@@ -30,7 +31,7 @@ from dbt.containers.images.registry.manifests import (
     read_manifest,
 )
 from dbt.containers.images.registry.messages import Meter, Report, action, short, status
-from dbt.containers.images.registry.platforms import Platform, check_platform, check_soft_float, refusal
+from dbt.containers.images.registry.platforms import check_platform, check_soft_float, refusal
 from dbt.containers.images.store import ImageStore
 
 _MOST_DOWNLOADS: Final = 3
