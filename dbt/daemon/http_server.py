@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import re
 from collections.abc import Callable, Mapping
 from typing import Final
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
@@ -27,6 +28,9 @@ _LARGEST_BODY: Final = 4 << 20
 _REQUEST_S: Final = 60.0
 _LINGER_S: Final = 2.0
 _PIECE: Final = 1 << 16
+#: The most digits of the size of a chunk, as in Go's servers: nobody has as much to send.
+_CHUNK_DIGITS: Final = 16
+_SIZE: Final = re.compile(rb"[0-9A-Fa-f]*")
 _log = logging.getLogger(__name__)
 
 
@@ -99,6 +103,10 @@ class _TooLarge(Exception):
     """Raised for a request with a body that is larger than anything that is asked for here."""
 
 
+class _TooLate(Exception):
+    """Raised for a request of which the rest does not come."""
+
+
 class _Connection:
     def __init__(
         self,
@@ -116,12 +124,19 @@ class _Connection:
         self._writer = writer
         self._is_local = is_local
         self._protocol = h11.Connection(h11.SERVER, max_incomplete_event_size=_LARGEST_HEAD)
+        self._awaits_chunk = False  # what comes next of the body begins with the size of a chunk
 
     async def run(self) -> None:
         while True:
             try:
                 async with asyncio.timeout(_REQUEST_S):
                     request = await self._request()
+            except TimeoutError:
+                if not self._has_begun():
+                    return
+                await self._refuse(_TooLate(f"it was not complete after {_REQUEST_S:g} s"))
+                await self._linger()
+                return
             except (h11.RemoteProtocolError, _TooLarge) as error:
                 await self._refuse(error)
                 await self._linger()
@@ -141,6 +156,7 @@ class _Connection:
         if not isinstance(head, h11.Request):
             return None
         target = _target(head)
+        self._awaits_chunk = any(name == b"transfer-encoding" for name, _ in head.headers)
         method, path = head.method.decode("ascii"), unquote(target.path)
         headers = {name.decode("ascii"): value.decode("latin-1") for name, value in head.headers}
         query = dict(parse_qsl(target.query, keep_blank_values=True))
@@ -154,10 +170,14 @@ class _Connection:
                     raise _TooLarge(f"the body has more than {_LARGEST_BODY} bytes")
         return Request(method, path, query, headers, bytes(body), self._is_local, target.query, stream)
 
+    def _has_begun(self) -> bool:
+        """Return whether a part of a request has come."""
+        return self._protocol.their_state is h11.SEND_BODY or bool(self._protocol.trailing_data[0])
+
     def _has_all(self) -> bool:
         """Take what has come of a body that nobody has read. Return whether that is all of it, as for an empty body."""
         while self._protocol.their_state is h11.SEND_BODY:
-            if self._protocol.next_event() is h11.NEED_DATA:
+            if self._next_event() is h11.NEED_DATA:
                 return False
         return True
 
@@ -166,8 +186,10 @@ class _Connection:
         try:
             async with asyncio.timeout(_REQUEST_S):
                 return await self._piece()
+        except TimeoutError:
+            raise TimeoutError(f"nothing more of the body has come for {_REQUEST_S:g} s") from None
         except h11.RemoteProtocolError as error:
-            raise ConnectionError(str(error)) from None
+            raise ConnectionError(f"the body is damaged: {error}") from None
 
     async def _piece(self) -> bytes:
         """Return a piece of the body of a request, which is empty at its end."""
@@ -180,9 +202,25 @@ class _Connection:
 
     async def _event(self) -> object:
         """Return the next event of the protocol. It is PAUSED where the client wants to speak another one."""
-        while (event := self._protocol.next_event()) is h11.NEED_DATA:
+        while (event := self._next_event()) is h11.NEED_DATA:
             self._protocol.receive_data(await self._reader.read(_PIECE))
         return event
+
+    def _next_event(self) -> object:
+        if self._awaits_chunk:
+            self._check_chunk_size()
+        event = self._protocol.next_event()
+        if isinstance(event, h11.Data) and event.chunk_end:
+            self._awaits_chunk = True
+        return event
+
+    def _check_chunk_size(self) -> None:
+        """Raise RemoteProtocolError for a chunk of a size that nobody means. h11 would wait for all of it."""
+        size, end, _ = self._protocol.trailing_data[0].lstrip(b"\r\n").partition(b"\n")
+        digits = _SIZE.match(size)
+        if digits is not None and len(digits[0]) > _CHUNK_DIGITS:
+            raise h11.RemoteProtocolError(f"the size of a chunk has more than {_CHUNK_DIGITS} digits")
+        self._awaits_chunk = not end
 
     async def _handled(self, request: Request) -> Answer:
         try:
@@ -258,7 +296,10 @@ class _Connection:
         """Tell a client that what it sends is no request, if there is still room for an answer."""
         if self._protocol.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             return
-        status = error.error_status_hint if isinstance(error, h11.RemoteProtocolError) else 413
+        if isinstance(error, h11.RemoteProtocolError):
+            status = error.error_status_hint
+        else:
+            status = 408 if isinstance(error, _TooLate) else 413
         body = self._error(f"this is no request: {error}")
         length = {"content-type": "application/json", "content-length": str(len(body))}
         await self._send_head(status, {**length, "connection": "close"})

@@ -12,6 +12,7 @@ import pytest
 from dbt.daemon.http_messages import Answer, Handler, Hijack, RawStream, Request, Response, Stream
 from dbt.daemon.http_server import HttpServer
 
+_CHUNKED = b"POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
 _Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
@@ -100,6 +101,10 @@ def test_requests_come_in_pieces_and_several_at_once(tmp_path: Path) -> None:
         (b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n", 400),
         (b"GET //[ HTTP/1.1\r\nHost: x\r\n\r\n", 400),
         (b"GET http://[/ HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+        (_CHUNKED + b"f" * 17, 400),
+        (_CHUNKED + b"f" * 18 + b"\r\n", 400),
+        (_CHUNKED + b"3\r\nabc\r\n" + b"0" * 17 + b"\r\n", 400),
+        (_CHUNKED + b"4c4b40\r\n" + b"z" * 5_000_000, 413),
         (b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
     ],
 )
@@ -109,6 +114,44 @@ def test_what_is_no_request_ends_the_connection(tmp_path: Path, text: bytes, sta
         found, body = await _body(reader)
         assert found == status
         assert b"this is no request" in body
+        assert await reader.read() == b""
+
+    converse(tmp_path, talk)
+
+
+def test_chunks_may_have_any_bytes_and_come_in_any_pieces(tmp_path: Path) -> None:
+    """Their bytes are no size, although they look like a very long one."""
+    text = _CHUNKED + b"14\r\n" + b"f" * 20 + b"\r\n0000000000000002;x=y\r\n\r\n\r\n0\r\n\r\n"
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for size in (1, 2, 3, len(text)):
+            for at in range(0, len(text), size):
+                writer.write(text[at : at + size])
+                await writer.drain()
+                await asyncio.sleep(0)
+            assert await _body(reader) == (200, b"f" * 20 + b"\r\n")
+
+    converse(tmp_path, talk)
+
+
+@pytest.mark.parametrize("text", [b"GET / HT", b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nabc"])
+def test_who_does_not_end_a_request_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: bytes) -> None:
+    monkeypatch.setattr("dbt.daemon.http_server._REQUEST_S", 0.05)
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(text)
+        status, body = await _body(reader)
+        assert status == 408
+        assert b"was not complete after 0.05 s" in body
+        assert await reader.read() == b""
+
+    converse(tmp_path, talk)
+
+
+def test_who_says_nothing_hears_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dbt.daemon.http_server._REQUEST_S", 0.05)
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         assert await reader.read() == b""
 
     converse(tmp_path, talk)
