@@ -104,6 +104,10 @@ class Definition(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         """Return the definition with other values of options of its machine."""
         return msgspec.structs.replace(self, machine={**self.machine, **options})
 
+    def with_machine_of(self, other: Definition) -> Definition:
+        """Return the definition with the machine of another one. Name, UUID, share and limits are this one's."""
+        return msgspec.structs.replace(self, machine=other.machine, type=other.type, directory=other.directory)
+
 
 def _rate(per_second: int | None) -> Rate | None:
     return None if per_second is None else Rate(per_second)

@@ -10,7 +10,7 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 from threading import Condition, Event, RLock, Thread
@@ -20,14 +20,16 @@ from uuid import uuid4
 
 import msgspec
 
+from dbt.daemon import saved_definitions
 from dbt.daemon.definition import Definition
 from dbt.daemon.errors import Conflict, DefinitionError, HostFailed, NotFound, RequestError
 from dbt.daemon.machines import GuestBoot, MachineMaker
+from dbt.daemon.saved_definitions import read_beside
 from dbt.daemon.store import Store, StoredDomain
 from dbt.hypervisor.carrier import Carrier, VmLost
 from dbt.hypervisor.domain import Domain
 from dbt.hypervisor.host import Host
-from dbt.hypervisor.lifecycle import ALIVE, DomainState, LifecycleError
+from dbt.hypervisor.lifecycle import ALIVE, OCCUPIED, DomainState, LifecycleError
 from dbt.hypervisor.reports import Clock
 
 #: Is told of an event: the time, the domain's name, the event, and what else there is to say.
@@ -53,11 +55,14 @@ RUNS: Final = frozenset({DomainState.RUNNING, DomainState.BLOCKED})
 class Record:
     """A domain as the daemon knows it.
 
-    ``told`` is the state that was told last. ``reboots`` is True if it is to start again when its guest has ended.
-    ``is_stale``: its definition has changed since its machine was made.
+    ``made`` is the definition by which its machine was made, or the next one would be if nothing else were said: it
+    differs from ``definition`` when that has changed since. ``told`` is the state that was told last. ``reboots`` is
+    True if it is to start again when its guest has ended. ``is_stale``: it is to be made anew before its next start,
+    although the options of its machine may be the same.
     """
 
     definition: Definition
+    made: Definition
     persistent: bool
     managed_save: str | None
     domain: Domain
@@ -130,8 +135,8 @@ class Domains:
 
     @property
     def has_machines(self) -> bool:
-        """True if a domain has a machine."""
-        return any(record.domain.state in ALIVE for record in self.all())
+        """True if a domain has a machine, or one comes or goes."""
+        return any(record.domain.state in OCCUPIED for record in self.all())
 
     def get(self, name: str) -> Record:
         """Return the domain of a name or UUID."""
@@ -171,19 +176,20 @@ class Domains:
             self._redefine(record, definition)
             return record
 
-    def _define_new(self, definition: Definition, persistent: bool) -> Record:
+    def _define_new(self, definition: Definition, persistent: bool, made: Definition | None = None) -> Record:
         if any(one.domain.uuid == definition.uuid for one in self.all()):
             raise Conflict(f"there is a domain with the UUID {definition.uuid} already")
         definition = self._machines.check(msgspec.structs.replace(definition, uuid=definition.uuid or uuid4()))
-        self._store.put(definition, persistent)
-        record = self._add(StoredDomain(definition, persistent, None, False))
+        stored = StoredDomain(definition, made or definition, persistent, None, False)
+        self._store.put(definition, stored.made, persistent)
+        record = self._add(stored)
         self._tell(time(), record.name, "defined", "")
         return record
 
     def _add(self, stored: StoredDomain) -> Record:
-        boot = self._machines.boot(stored.definition)
+        boot = self._machines.boot(stored.made)
         domain = self._domain(stored.definition, boot)
-        record = Record(stored.definition, stored.persistent, stored.managed_save, domain, boot)
+        record = Record(stored.definition, stored.made, stored.persistent, stored.managed_save, domain, boot)
         self._records[record.name] = record
         return record
 
@@ -207,31 +213,36 @@ class Domains:
     def _domain(self, definition: Definition, boot: GuestBoot) -> Domain:
         return self.host.define(definition.name, boot, definition.uuid, **definition.limits_of_domain)
 
-    def adopt_clone(self, record: Record, definition: Definition, goes_on: bool) -> Record:
-        """Clone the machine of a domain that is in use. ``definition`` is of the clone, but for its UUID."""
+    def adopt_clone(self, record: Record, definition: Definition, made: Definition, goes_on: bool) -> Record:
+        """Clone the machine of a domain that is in use. ``definition`` is of the clone, and ``made`` of its first
+        machine, but for the UUID.
+        """
         with self._defining:
             if definition.name in self._records:
                 raise Conflict(f"there is a domain {definition.name} already")
             clone = record.domain.clone(definition.name)
-            definition = self._machines.check(msgspec.structs.replace(definition, uuid=clone.uuid))
-            boot = self._machines.boot(definition)
-            made = Record(definition, True, None, clone, boot, told=DomainState.PAUSED, is_stale=True)
-            self._records[made.name] = made
-            self._store.put(definition, True)
-        self._tell(time(), made.name, "defined", f"as a clone of {record.name}")
+            definition, made = (
+                self._machines.check(msgspec.structs.replace(one, uuid=clone.uuid)) for one in (definition, made)
+            )
+            boot = self._machines.boot(made)
+            found = Record(definition, made, True, None, clone, boot, told=DomainState.PAUSED, is_stale=True)
+            self._records[found.name] = found
+            self._keep(found)
+        self._tell(time(), found.name, "defined", f"as a clone of {record.name}")
         if goes_on:
             clone.resume()
-        return made
+        return found
 
     @contextmanager
-    def expected(self, definition: Definition, persistent: bool) -> Iterator[Record]:
-        """Have a domain without a machine while one comes for it. If none comes, it is as it was before, or forgotten.
-        Raise Conflict if there is a domain of that name that is another one, or has a machine.
+    def expected(self, definition: Definition, made: Definition, persistent: bool) -> Iterator[Record]:
+        """Have a domain without a machine while one comes for it, ``made`` by that definition. If none comes, it is as
+        it was before, or forgotten. Raise Conflict if there is a domain of that name that is another one, or has a
+        machine.
         """
         known = self._records.get(definition.name)
         if known is None:
             with self._defining:
-                record = self._define_new(definition, persistent=False)
+                record = self._define_new(definition, False, made)
             before = None
         else:
             with self.use(definition.name) as record:
@@ -241,7 +252,7 @@ class Domains:
                 if record.domain.state is not DomainState.DEFINED:
                     raise Conflict(f"the domain {record.name} is {record.domain.state.value} here already")
                 self._redefine(record, definition)
-                self._renew(record)
+                self._renew(record, made)
         try:
             yield record
         except BaseException:
@@ -260,16 +271,18 @@ class Domains:
         self._store.set_paused(record.domain.uuid, record.domain.state is DomainState.PAUSED)
         if persistent and not record.persistent:
             record.persistent = True
-            self._store.put(record.definition, True)
+            self._keep(record)
+
+    def _keep(self, record: Record) -> None:
+        self._store.put(record.definition, record.made, record.persistent)
 
     def _redefine(self, record: Record, definition: Definition) -> None:
         """Keep another definition of a domain that is in use. Its limits hold at once, and all else from the next start
         on, also that it has no limit of memory any more.
         """
-        self._store.put(definition, record.persistent)
-        was = record.definition
-        loses_limit = was.limits.memory is not None and definition.limits.memory is None
-        record.is_stale = record.is_stale or loses_limit or definition.machine != was.machine
+        self._store.put(definition, record.made, record.persistent)
+        loses_limit = record.definition.limits.memory is not None and definition.limits.memory is None
+        record.is_stale = record.is_stale or loses_limit
         record.definition = definition
         record.domain.set_limits(**definition.limits_of_domain)
         self._tell(time(), record.name, "defined", "")
@@ -283,17 +296,18 @@ class Domains:
     def undefine(self, name: str) -> None:
         """Forget a domain that has ended, with its snapshots. One that runs is forgotten when it ends."""
         with self.use(name) as record:
-            if record.domain.state in (*ALIVE, DomainState.MIGRATING):
+            if record.domain.state in OCCUPIED:
                 record.persistent = False
-                self._store.put(record.definition, False)
+                self._keep(record)
                 return
             self._forget(record)
 
     def _forget(self, record: Record) -> None:
         self._store.remove(record.domain.uuid)
-        for path in (record.managed_save, record.boot.xenstore):
-            if path is not None and os.path.exists(path):
-                os.unlink(path)
+        if record.managed_save is not None:
+            saved_definitions.remove(record.managed_save)
+        if (path := record.boot.xenstore) is not None and os.path.exists(path):
+            os.unlink(path)
         if os.path.isdir(snapshots := os.path.join(self._states, str(record.domain.uuid))):
             shutil.rmtree(snapshots)
         with self._defining:
@@ -315,20 +329,31 @@ class Domains:
                 require_file(
                     saved, f"the file {saved} of the saved machine", f"`dbt vm start --force-boot {name}` boots"
                 )
-            self.start_from(record, None if boots else saved)
+            if saved is None or boots:
+                self.start_from(record, None)
+            else:
+                self.start_from(record, saved, made=read_beside(saved))
             if saved is not None:
                 self.set_managed_save(record, None)
-                with suppress(FileNotFoundError):
-                    os.unlink(saved)
+                saved_definitions.remove(saved)
 
-    def start_from(self, record: Record, snapshot: str | None, paused: bool = False) -> None:
+    def start_from(
+        self, record: Record, snapshot: str | None, paused: bool = False, made: Definition | None = None
+    ) -> None:
         """Start a domain that is in use (:meth:`use`), and let it go on from a snapshot if one is given. If it is to be
-        ``paused``, its guest executes nothing.
+        ``paused``, its guest executes nothing. ``made`` is the definition of the snapshot's machine: of it are the
+        options, and the limits are those that the domain has now.
         """
         if record.domain.state in (*ALIVE, DomainState.MIGRATING):
             raise Conflict(f"the domain {record.name} is {record.domain.state.value} already")
-        if record.is_stale:
-            self._renew(record)
+        if made is None:
+            made = record.definition
+        else:
+            made = self._machines.check(
+                msgspec.structs.replace(record.definition, machine=made.machine, type=made.type)
+            )
+        if record.is_stale or made.machine != record.made.machine:
+            self._renew(record, made)
         self._store.set_paused(record.domain.uuid, paused)
         with self.host.held(record.domain):
             self._start(record, snapshot)
@@ -353,11 +378,12 @@ class Domains:
         finally:
             record.boot.resume = None
 
-    def _renew(self, record: Record) -> None:
-        """Let a domain that does not run be as it is defined now."""
+    def _renew(self, record: Record, made: Definition) -> None:
+        """Let the next machine of a domain that does not run be ``made`` by that definition."""
         with self._defining:
+            self._store.put(record.definition, made, record.persistent)
             self.host.undefine(record.name, destroy=True)
-            record.boot = self._machines.boot(record.definition)
+            record.made, record.boot = made, self._machines.boot(made)
             record.domain = self._domain(record.definition, record.boot)
             record.is_stale = False
 
@@ -423,7 +449,7 @@ class Domains:
             record.reboots = reboots and record.boot.xenstore is None  # a domain of Xen reboots by itself
 
         def is_over() -> bool:
-            return record.domain.state not in ALIVE or (reboots and record.domain.resets != resets)
+            return record.domain.state not in OCCUPIED or (reboots and record.domain.resets != resets)
 
         if timeout is not None and not self._await(is_over, timeout):
             raise Conflict(

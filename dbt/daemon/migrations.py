@@ -37,8 +37,9 @@ _MOST_PEERS: Final = 4
 _log = logging.getLogger(__name__)
 
 
-class _About(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a daemon says of a domain that it sends. ``goes_on``: its guest goes on, although it has been paused.
+class _About(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What a daemon says of a domain that it sends. ``made`` is the definition by which its machine was made, if the
+    domain's has changed since. ``goes_on``: its guest goes on, although it has been paused.
     ``copies_storage``: its disks are copied. ``paused``: its user has paused it. ``asked_at``: where the daemon takes
     machines itself, and can be asked what has become of this one.
     """
@@ -49,6 +50,7 @@ class _About(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     copies_storage: bool
     paused: bool
     asked_at: list[str]
+    made: dict[str, Any] | None = None
 
 
 class Migrations:
@@ -83,10 +85,22 @@ class Migrations:
         place = _place(wanted)
         if not wanted.leave_hubs:
             self._check_hubs(record)
+        has_changed = record.made.machine != record.definition.machine
+        if has_changed and wanted.copy_storage:
+            raise Conflict(
+                f"the definition of the domain {name} has changed since its machine was made, and --copy-storage "
+                "copies the disks of the machine alone: change it back, or migrate with disks that both daemons see"
+            )
         stands = not wanted.live and record.domain.state in RUNS
         is_paused = record.domain.state is DomainState.PAUSED
         about = _About(
-            plain(record.definition), wanted.persistent, stands, wanted.copy_storage, is_paused, self._asked_at(place)
+            plain(record.definition),
+            wanted.persistent,
+            stands,
+            wanted.copy_storage,
+            is_paused,
+            self._asked_at(place),
+            plain(record.made) if has_changed else None,
         )
         if stands:
             self._call(record, record.domain.pause)
@@ -221,10 +235,17 @@ class Migrations:
     def _receive(self, found: Greeting, entrance: _Entrance, place: Place) -> None:
         try:
             about = checked(_decoded(found.about), _About, "what the source says of the domain", ())
-            definition = self._machines.check(read_definition(about.definition))
-            if about.copies_storage:
-                definition = self._machines.with_disks_in(self._disks, definition)
-            with self._domains.expected(definition, about.persistent) as record:
+            definition = read_definition(about.definition)
+            if definition.uuid is None:
+                raise DefinitionError("the source does not say which UUID the domain has")
+            definition = self._machines.check(definition)
+            if about.made is not None:
+                made = self._machines.check(definition.with_machine_of(read_definition(about.made)))
+            else:
+                if about.copies_storage:
+                    definition = self._machines.with_disks_in(self._disks, definition)
+                made = definition
+            with self._domains.expected(definition, made, about.persistent) as record:
                 self._take(record, found, entrance, about, place)
             if about.goes_on and record.domain.state is DomainState.PAUSED:
                 record.domain.resume()
@@ -267,7 +288,7 @@ class Migrations:
             points.ignore(point)
 
         try:
-            record.domain.receive(entrance, _BEGINNING_S, self._machines.options(record.definition), reached)
+            record.domain.receive(entrance, _BEGINNING_S, self._machines.options(record.made), reached)
         except BaseException:
             if record.domain.state is not DomainState.UNDECIDED:
                 self._moves.decide(moved.number, Whose.THERE)

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from time import time
 from typing import Final
 
-import msgspec
-
+from dbt.daemon import saved_definitions
 from dbt.daemon.definition import plain, read_definition
 from dbt.daemon.domains import RUNS, Domains, Record, Teller, require_file
 from dbt.daemon.errors import Conflict, DefinitionError, HostFailed, NotFound
 from dbt.daemon.machines import MachineMaker
+from dbt.daemon.saved_definitions import read_beside, written_beside
 from dbt.daemon.store import Snapshot, Store
 from dbt.devices.state import StateError
 from dbt.hypervisor.lifecycle import SOUND, DomainState
@@ -66,23 +66,13 @@ class SavedStates:
         """Write a machine to a file, with its definition beside it, and end it."""
         with self._domains.use(name) as record, self._standing_still(record) as state:
             _write(record, state, path)
-            _write_definition(record, path)
             self._end_saved(record)
 
     def restore(self, path: str) -> Record:
         """Start the domain that :meth:`save` has written to a file where it was. It is defined if there is none."""
         _check_path(path)
         require_file(path, f"the file {path} of a saved machine")
-        try:
-            with open(_beside(path), "rb") as file:
-                definition = read_definition(msgspec.json.decode(file.read()))
-        except OSError as error:
-            raise NotFound(
-                f"the definition of the machine in {path} cannot be read from {_beside(path)}: {error.strerror}. "
-                "`dbt vm save` writes both"
-            ) from None
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise DefinitionError(f"{_beside(path)} is no definition of a saved machine: {error}") from None
+        definition = read_beside(path)
         if all(record.name != definition.name for record in self._domains.all()):
             self._domains.define(definition)
         with self._domains.use(definition.name) as record:
@@ -91,13 +81,13 @@ class SavedStates:
                     f"the machine in {path} is that of another domain {record.name}, with the UUID {definition.uuid}: "
                     f"undefine the one that there is, whose UUID is {record.domain.uuid}"
                 )
-            self._domains.start_from(record, path)
+            self._domains.start_from(record, path, made=definition)
             return record
 
     def dump(self, name: str, path: str) -> None:
         """Write a machine to a file as it is now, for `dbt snapshot` and `dbt run --restore`. It goes on."""
         with self._domains.use(name) as record:
-            _write(record, self._present(record), path)
+            _write(record, self._present(record), path, alone=True)
 
     def _end_saved(self, record: Record) -> None:
         record.domain.destroy()
@@ -154,7 +144,9 @@ class SavedStates:
             require_file(found.path, f"the file {found.path} of the snapshot {snapshot}")
             if record.domain.state is not DomainState.DEFINED:
                 record.domain.destroy()
-            self._domains.start_from(record, found.path, found.state == DomainState.PAUSED.value)
+            self._domains.start_from(
+                record, found.path, found.state == DomainState.PAUSED.value, read_beside(found.path)
+            )
             self._tell(time(), record.name, "reverted", snapshot)
 
     def delete_snapshot(self, name: str, snapshot: str) -> None:
@@ -162,9 +154,7 @@ class SavedStates:
         with self._domains.use(name) as record:
             found = self._snapshot(name, snapshot)
             try:
-                os.unlink(found.path)
-            except FileNotFoundError:
-                pass  # so it only has to be forgotten
+                saved_definitions.remove(found.path)
             except OSError as error:
                 raise HostFailed(f"the snapshot {snapshot} cannot be removed: {found.path}: {error.strerror}") from None
             self._store.remove_snapshot(record.domain.uuid, snapshot)
@@ -179,38 +169,29 @@ class SavedStates:
             definition = self._machines.copied(record.definition, other)
             if record.domain.state not in SOUND:
                 return self._domains.define(read_definition(plain(definition)))
-            was = record.domain.state
+            was, made = record.domain.state, self._machines.copied(record.made, other)
             try:
-                return self._domains.adopt_clone(record, definition, goes_on=was in RUNS)
+                return self._domains.adopt_clone(record, definition, made, goes_on=was in RUNS)
             except (StateError, ValueError) as error:
                 raise Conflict(f"the domain {record.name} cannot be cloned: {error}") from None
 
 
-def _write(record: Record, state: VmState, path: str) -> None:
-    """Write a state to a file, and give back its memory."""
+def _write(record: Record, state: VmState, path: str, alone: bool = False) -> None:
+    """Write a state to a file, unless ``alone`` with the definition of its machine, and give back its memory."""
     from dbt.snapshot.snapshots import write_snapshot
 
     _check_path(path)
     try:
-        with state:
+        with state, nullcontext() if alone else written_beside(path, record.made):
             write_snapshot(state, path)
     except (SnapshotNotWritten, SnapshotError) as error:
         raise HostFailed(f"the domain {record.name} is not saved: {error}") from None
+    except OSError as error:
+        raise HostFailed(
+            f"the domain {record.name} is not saved: its definition cannot be written beside {path}: {error.strerror}"
+        ) from None
 
 
 def _check_path(path: str) -> None:
     if not os.path.isabs(path):
         raise DefinitionError(f"{path!r} is no path that begins with /, and the daemon is nowhere else")
-
-
-def _beside(path: str) -> str:
-    """Return the path of the definition that belongs to a saved machine."""
-    return f"{path}.json"
-
-
-def _write_definition(record: Record, path: str) -> None:
-    try:
-        with open(_beside(path), "wb") as file:
-            file.write(msgspec.json.encode(plain(record.definition)))
-    except OSError as error:
-        raise HostFailed(f"{_beside(path)} cannot be written: {error.strerror}") from None

@@ -12,12 +12,13 @@ from dbt.daemon.definition import Definition, plain, read_definition
 from dbt.daemon.errors import DefinitionError, HostFailed
 from dbt.daemon.places import Places
 
-_VERSION: Final = 1
+_VERSION: Final = 2
 _TABLES: Final = """
 CREATE TABLE domains (
     uuid TEXT PRIMARY KEY,
     name TEXT NOT NULL UNIQUE,
     definition TEXT NOT NULL,
+    made TEXT NOT NULL,
     persistent INTEGER NOT NULL,
     managed_save TEXT,
     paused INTEGER NOT NULL DEFAULT 0
@@ -34,11 +35,13 @@ CREATE TABLE snapshots (
 
 
 class StoredDomain(NamedTuple):
-    """A domain as the database has it. ``managed_save`` is the snapshot with which its next start goes on. ``paused``:
-    its user has suspended its machine, if it has one.
+    """A domain as the database has it. ``made`` is the definition by which its machine was made, if it has one: the
+    domain's may have changed since. ``managed_save`` is the snapshot with which its next start goes on. ``paused``: its
+    user has suspended its machine, if it has one.
     """
 
     definition: Definition
+    made: Definition
     persistent: bool
     managed_save: str | None
     paused: bool
@@ -68,10 +71,12 @@ class Store:
 
     def domains(self) -> list[StoredDomain]:
         """Return all domains, in the order in which they were defined."""
-        rows = self._database.rows("SELECT definition, persistent, managed_save, paused FROM domains ORDER BY rowid")
+        rows = self._database.rows(
+            "SELECT definition, made, persistent, managed_save, paused FROM domains ORDER BY rowid"
+        )
         return [
-            StoredDomain(self._definition(text), bool(persistent), saved, bool(paused))
-            for text, persistent, saved, paused in rows
+            StoredDomain(self._definition(text), self._definition(made), bool(persistent), saved, bool(paused))
+            for text, made, persistent, saved, paused in rows
         ]
 
     def _definition(self, text: str) -> Definition:
@@ -83,15 +88,15 @@ class Store:
                 "begin anew"
             ) from None
 
-    def put(self, definition: Definition, persistent: bool) -> None:
-        """Keep the definition of a domain with that UUID, in the place of an older one."""
-        text = msgspec.json.encode(plain(definition)).decode()
+    def put(self, definition: Definition, made: Definition, persistent: bool) -> None:
+        """Keep the definition of a domain with that UUID, in the place of an older one, and that of its machine."""
+        text, text_made = (msgspec.json.encode(plain(one)).decode() for one in (definition, made))
         with self._database.writing() as database:
             database.execute(
-                "INSERT INTO domains (uuid, name, definition, persistent) VALUES (?, ?, ?, ?) "
+                "INSERT INTO domains (uuid, name, definition, made, persistent) VALUES (?, ?, ?, ?, ?) "
                 "ON CONFLICT (uuid) DO UPDATE SET name = excluded.name, definition = excluded.definition, "
-                "persistent = excluded.persistent",
-                (str(definition.uuid), definition.name, text, int(persistent)),
+                "made = excluded.made, persistent = excluded.persistent",
+                (str(definition.uuid), definition.name, text, text_made, int(persistent)),
             )
 
     def set_managed_save(self, uuid: UUID, path: str | None) -> None:

@@ -50,6 +50,8 @@ TRANSITIONS: Final[dict[DomainState, frozenset[DomainState]]] = {
 }
 #: The states in which a domain has a machine.
 ALIVE: Final = frozenset({_S.RUNNING, _S.BLOCKED, _S.PAUSED, _S.UNDECIDED, _S.CRASHED})
+#: Those, and the states in which its machine comes, goes or is given back.
+OCCUPIED: Final = ALIVE | {_S.MIGRATING, _S.DYING}
 #: The states in which a machine is known to be in order, and to be this host's.
 SOUND: Final = frozenset({_S.RUNNING, _S.BLOCKED, _S.PAUSED})
 

@@ -131,6 +131,25 @@ def _refused(here: TestDaemon, there: TestDaemon) -> bytes:
     return done.stderr
 
 
+def test_a_machine_moves_as_it_was_made(pair: tuple[TestDaemon, TestDaemon], tmp_path: Path) -> None:
+    """What its domain is defined as meanwhile holds there from the next start on."""
+    here, there = pair
+    here.define("one", "letters")
+    here.ok("start", "one")
+    (tmp_path / "disk").write_bytes(bytes(4096))
+    here.ok("attach-disk", "one", tmp_path / "disk")
+    refusal = here.vm("migrate", "--copy-storage", "one", socket_of(there))
+    assert b"has changed since its machine was made" in refusal.stderr and states(there) == {}
+    here.ok("migrate", "--live", "--persistent", "one", socket_of(there))
+    assert there.type("one") == "A"
+    there.ok("managedsave", "one")
+    there.ok("start", "one")
+    assert there.type("one") == "B"
+    there.ok("destroy", "one")
+    (tmp_path / "disk").unlink()
+    assert str(tmp_path / "disk").encode() in there.vm("start", "one").stderr
+
+
 def test_the_disk_goes_along(pair: tuple[TestDaemon, TestDaemon], tmp_path: Path) -> None:
     here, there = pair
     disk = tmp_path / "disk"

@@ -207,3 +207,54 @@ def test_a_new_definition_holds_from_the_next_start_on(daemon: TestDaemon, lette
     assert daemon.type(letters) == "C"
     daemon.ok("reset", letters)
     assert daemon.type(letters) == "x"
+
+
+@pytest.fixture
+def changed(daemon: TestDaemon, letters: str, tmp_path: Path) -> str:
+    """A domain whose machine was made without the disk that its next start is to have, and of which there is a clone,
+    a snapshot from before and one from after.
+    """
+    daemon.ok("snapshot-create", letters, "before")
+    (tmp_path / "disk").write_bytes(bytes(4096))
+    daemon.ok("attach-disk", letters, tmp_path / "disk")
+    daemon.ok("snapshot-create", letters, "after")
+    return letters
+
+
+def _drives(daemon: TestDaemon, name: str) -> int:
+    return len(daemon.ask("GET", f"/v1/domains/{name}/definition")["machine"].get("drive", []))
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_a_state_belongs_to_the_machine_that_it_is_of(
+    daemon: TestDaemon, changed: str, tmp_path: Path, restarts: bool
+) -> None:
+    """And what the domain is defined as meanwhile holds from the start on that boots."""
+    if restarts:
+        daemon.ok("daemon", "--stop")
+    daemon.ok("managedsave", changed)
+    daemon.ok("start", changed)
+    assert daemon.type(changed) == "C"
+    daemon.ok("save", changed, tmp_path / "saved")
+    daemon.ok("restore", tmp_path / "saved")
+    assert daemon.type(changed) == "D"
+    for snapshot in ("before", "after"):
+        daemon.ok("snapshot-revert", changed, snapshot)
+        assert daemon.type(changed) == "C"
+    daemon.ok("destroy", changed)
+    assert _drives(daemon, changed) == 1
+    (tmp_path / "disk").unlink()
+    assert str(tmp_path / "disk") in paragraph(daemon.vm("start", changed), 121)
+    daemon.ok("snapshot-revert", changed, "after")
+    assert daemon.type(changed) == "C"
+
+
+def test_a_clone_goes_on_with_the_machine_that_there_was(daemon: TestDaemon, changed: str) -> None:
+    daemon.ok("clone", changed, "two")
+    assert daemon.type("two") == "C" and _drives(daemon, "two") == 1
+    daemon.ok("managedsave", "two")
+    daemon.ok("start", "two")
+    assert daemon.type("two") == "D"
+    daemon.ok("undefine", changed)
+    daemon.ok("destroy", changed)
+    assert daemon.json("list", "--all") and not list((daemon.state / "states").iterdir())
