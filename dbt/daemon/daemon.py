@@ -16,6 +16,7 @@ from dbt.daemon.domains import Domains
 from dbt.daemon.errors import RequestError
 from dbt.daemon.events import Events
 from dbt.daemon.http_server import HttpServer
+from dbt.daemon.leftovers import remove_leftovers
 from dbt.daemon.machines import MachineMaker
 from dbt.daemon.migrations import Migrations, door_at
 from dbt.daemon.moves import Moves
@@ -25,6 +26,7 @@ from dbt.daemon.store import Store
 from dbt.daemon.web import WebDoor
 from dbt.host.endpoint import Endpoint
 from dbt.hypervisor.jail.measures import Strictness
+from dbt.hypervisor.lifecycle import DomainState
 from dbt.hypervisor.migration import Place
 from dbt.hypervisor.migration.transport import Door
 from dbt.hypervisor.process.carrier import ProcessCarrier
@@ -85,6 +87,7 @@ class Daemon:
         carrier = ProcessCarrier(self._places.leases, self._machines.modules, self._settings.jail, _log.warning)
         cores, rate = self._settings.cores, self._settings.rate
         domains = Domains(store, self._machines, carrier, self._places.states, tell, cores, rate)
+        await asyncio.to_thread(self._clear_up, store, carrier)
         doors = [door_at(self._places.migration_socket)]
         if self._settings.migration is not None:
             doors.append(Door(self._settings.migration))
@@ -121,6 +124,17 @@ class Daemon:
             store.close()
             os.close(self._lock)
 
+    def _clear_up(self, store: Store, carrier: ProcessCarrier) -> None:
+        """Remove what belongs to no domain that is known. A database without any may be a new one, and then what the
+        old one knew is left alone.
+        """
+        known = {uuid for stored in store.domains() if (uuid := stored.definition.uuid) is not None}
+        if not known:
+            return
+        for name in carrier.end_others(known):
+            _log.warning("the machine of %s is ended: a daemon that was killed has left it, and no domain", name)
+        remove_leftovers(self._places.states, known, store.saved_files())
+
     async def _until_stopped(self, is_idle: Callable[[], bool]) -> None:
         """Wait for the end: somebody has said so, or there has been nothing to do for long enough."""
         quiet, most = 0.0, self._settings.idle_s
@@ -145,7 +159,7 @@ class Daemon:
 def _start_all(domains: Domains) -> None:
     """Start the domains that are to start with the daemon. What goes wrong with one concerns no other."""
     for record in domains.all():
-        if record.definition.autostart:
+        if record.definition.autostart and record.domain.state is DomainState.DEFINED:
             try:
                 domains.start(record.name)
             except RequestError as error:

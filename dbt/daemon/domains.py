@@ -145,6 +145,10 @@ class Domains:
             raise NotFound(f"there is no domain {name}: `dbt vm list --all` shows those that there are")
         return record
 
+    def count_snapshots(self, record: Record) -> int:
+        """Return how many snapshots a domain has, which are forgotten with it."""
+        return len(self._store.snapshots(record.domain.uuid))
+
     @contextmanager
     def use(self, name: str) -> Iterator[Record]:
         """Let nobody else do anything with a domain. What it refuses becomes a Conflict."""
@@ -158,6 +162,19 @@ class Domains:
                 raise Conflict(str(error)) from None
             except VmLost as error:
                 raise HostFailed(f"the machine of the domain {record.name} is lost: {error}") from None
+
+    @contextmanager
+    def use_persistent(self, name: str, why: str) -> Iterator[Record]:
+        """Let nobody else do anything with a domain that outlives its guest. Raise Conflict, which says ``why``, for
+        one that is forgotten then.
+        """
+        with self.use(name) as record:
+            if not record.persistent:
+                raise Conflict(
+                    f"the domain {name} is transient: it is forgotten when its guest ends, so {why}. "
+                    "`dbt vm define FILE` keeps its definition"
+                )
+            yield record
 
     # -- definitions ---------------------------------------------------------------------------
 
@@ -207,7 +224,10 @@ class Domains:
         record.told = record.domain.state
         if found:
             self._tell(time(), record.name, "attached", "")
+            if record.managed_save is not None:  # from which it goes on, or after which it went on
+                self.set_managed_save(record, None)
         elif not record.persistent:
+            _log.warning("the domain %s is forgotten: it is transient, and its machine is gone", record.name)
             self._forget(record)
 
     def _domain(self, definition: Definition, boot: GuestBoot) -> Domain:
@@ -297,6 +317,7 @@ class Domains:
         """Forget a domain that has ended, with its snapshots. One that runs is forgotten when it ends."""
         with self.use(name) as record:
             if record.domain.state in OCCUPIED:
+                record.definition = msgspec.structs.replace(record.definition, autostart=False)
                 record.persistent = False
                 self._keep(record)
                 return
@@ -317,7 +338,8 @@ class Domains:
 
     def set_autostart(self, name: str, autostart: bool) -> None:
         """Say whether a domain starts when the daemon does."""
-        self.change(name, lambda old: msgspec.structs.replace(old, autostart=autostart))
+        with self.use_persistent(name, "it cannot start with the daemon"):
+            self.change(name, lambda old: msgspec.structs.replace(old, autostart=autostart))
 
     # -- life ----------------------------------------------------------------------------------
 
@@ -489,6 +511,8 @@ class Domains:
         record.told = state
         if before is DomainState.UNDECIDED and self.decided is not None:
             self.decided(record, state in ALIVE)
+        if state is DomainState.CRASHED:
+            _log.warning("the domain %s has crashed: %s", record.name, domain.reason)
         event = _EVENTS.get(state) or ("resumed" if before is DomainState.PAUSED else "started")
         self._tell(time(), record.name, event, domain.reason if state not in RUNS else "")
         if state is DomainState.DEFINED:

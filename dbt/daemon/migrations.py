@@ -91,6 +91,8 @@ class Migrations:
                 f"the definition of the domain {name} has changed since its machine was made, and --copy-storage "
                 "copies the disks of the machine alone: change it back, or migrate with disks that both daemons see"
             )
+        if wanted.undefine_source or not record.persistent:
+            self._check_snapshots(record)
         stands = not wanted.live and record.domain.state in RUNS
         is_paused = record.domain.state is DomainState.PAUSED
         about = _About(
@@ -133,6 +135,15 @@ class Migrations:
             progress.downtime_s,
             progress.total_s,
         )
+
+    def _check_snapshots(self, record: Record) -> None:
+        """Raise Conflict if a domain that is forgotten here has snapshots, as these do not go with its machine."""
+        if count := self._domains.count_snapshots(record):
+            raise Conflict(
+                f"the domain {record.name} stays here: its {count} snapshots would be lost, as it is to be forgotten "
+                f"here. `dbt vm snapshot-list {record.name}` shows them, and `dbt vm snapshot-delete` removes one; "
+                "without --undefinesource, a domain that is defined stays with them"
+            )
 
     def _check_hubs(self, record: Record) -> None:
         """Raise Conflict if the machine has a hub with others, which are not at that daemon's hub of that name."""

@@ -60,8 +60,12 @@ def state_routes(domains: Domains, states: SavedStates, migrations: Migrations, 
         record = domains.get(call.parts["name"])
         return json_answer(await in_thread(lambda: migrations.migrate(record.name, call.body)))
 
+    def save_for_next_start(name: str, body: Any) -> None:
+        with domains.use_persistent(name, "it has no next start: `dbt vm save` writes it to a file"):
+            states.managed_save(name)
+
     save, dump = verb(lambda name, body: states.save(name, body.path)), verb(lambda n, body: states.dump(n, body.path))
-    managed = verb(lambda name, body: states.managed_save(name))
+    managed = verb(save_for_next_start)
     return [
         Route("POST", f"{_ONE}/save", "Write the machine to a file and end it", save, takes=File, gives=DomainInfo),
         Route("POST", "/v1/restore", "Go on from such a file", restore, takes=File, gives=DomainInfo),

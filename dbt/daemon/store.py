@@ -119,6 +119,11 @@ class Store:
         query = "SELECT name, created, state, path FROM snapshots WHERE domain = ? ORDER BY rowid"
         return [Snapshot(*row) for row in self._database.rows(query, str(uuid))]
 
+    def saved_files(self) -> set[str]:
+        """Return the paths of all saved machines and snapshots."""
+        query = "SELECT managed_save FROM domains WHERE managed_save IS NOT NULL UNION SELECT path FROM snapshots"
+        return {path for (path,) in self._database.rows(query)}
+
     def add_snapshot(self, uuid: UUID, snapshot: Snapshot) -> None:
         """Keep a snapshot of a domain that has none of that name."""
         with self._database.writing() as database:

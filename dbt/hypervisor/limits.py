@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypedDict, cast
 
+from dbt.abi.layout import PAGE_SIZE
 from dbt.hypervisor.credit import DEFAULT_WEIGHT, MAX_WEIGHT, LatencyClass
 from dbt.vm.device_limits import DiskLimits, NetLimits, packed
 
@@ -112,7 +113,11 @@ def limit_devices(machine: Machine, limits: Limits) -> None:
 
 
 def set_memory(machine: Machine, size: int) -> None:
-    """Ask a guest to have only so many bytes of its RAM, and to give the rest back by its balloon. Raise ValueError as
-    :meth:`dbt.vm.controlled_machine.ControlledMachine.ask_for_memory`.
+    """Ask a guest to have only so many bytes of its RAM, and to give the rest back by its balloon. Raise ValueError for
+    a number that it cannot have, and as :meth:`dbt.vm.controlled_machine.ControlledMachine.ask_for_memory`.
     """
+    if size % PAGE_SIZE or not 0 <= size <= machine.ram.size:
+        raise ValueError(
+            f"a guest has a multiple of {PAGE_SIZE} bytes of memory, and this one at most {machine.ram.size}"
+        )
     machine.ask_for_memory(machine.ram.size - size)

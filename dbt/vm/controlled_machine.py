@@ -104,7 +104,10 @@ class ControlledMachine(LoadedMachine, ABC):
         """
         is_domain = self.options.board_model.is_domain
         if not is_domain and _BALLOON not in self._parts.peripherals.board.receivers:
-            raise ValueError("the machine has no balloon: make it with devices=['balloon']")
+            raise ValueError(
+                "the machine has no balloon: --balloon, `balloon = true` in a definition, or devices=['balloon'] makes "
+                "one with it"
+            )
         pages, rest = divmod(size, PAGE_SIZE)
         if rest or not 0 <= size <= self.ram.size:
             raise ValueError(f"a balloon has a number of bytes up to {self.ram.size} in pages, and {size} is none")

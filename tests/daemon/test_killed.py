@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -83,3 +85,103 @@ def test_the_end_of_a_process_is_the_crash_of_one_domain(daemon: TestDaemon) -> 
     daemon.ok("destroy", "one")
     daemon.ok("start", "one")
     assert daemon.type("one") == "A"
+
+
+def _change(daemon: TestDaemon, statement: str, *values: object) -> None:
+    """Change what a daemon that has been killed remembers, as if it had been killed before it was written."""
+    with sqlite3.connect(daemon.state / "vm.sqlite") as database:
+        database.execute("PRAGMA foreign_keys = ON")
+        database.execute(statement, values)
+    database.close()
+
+
+def test_what_a_killed_daemon_has_left_of_states_is_removed(tmp_path: Path) -> None:
+    with daemon_in(tmp_path) as daemon:
+        daemon.define("one", "letters")
+        daemon.ok("start", "one")
+        daemon.ok("snapshot-create", "one", "kept")
+        daemon.define("two", "letters")
+        daemon.ok("start", "two")
+        daemon.ok("managedsave", "two")
+        states, own = daemon.state / "states", daemon.json("dominfo", "one")["uuid"]
+        kept = sorted(path for path in states.rglob("*"))
+        _kill_daemon(daemon, signal.SIGKILL)
+        other = str(uuid4())
+        left = [
+            f".{own}.dbt.part",
+            f"{own}.dbt",
+            f"{other}.dbt",
+            f"{own}/.kept.dbt.part",
+            f"{own}/x.dbt",
+            f"{other}/a.dbt",
+        ]
+        for name in left:
+            (states / name).parent.mkdir(exist_ok=True)
+            (states / name).write_bytes(b"a part of RAM")
+        (states / "notes").write_bytes(b"of a person")
+        assert daemon.state_of("two") == "defined"
+        assert daemon.type("one") == "A"
+        assert sorted(states.rglob("*")) == sorted([*kept, states / "notes"])
+        daemon.ok("start", "two")
+        daemon.ok("snapshot-revert", "one", "kept")
+
+
+def test_a_machine_that_runs_is_not_saved_any_more(tmp_path: Path) -> None:
+    """A daemon that was killed while it saved or resumed one: another start from there would be a second past."""
+    with daemon_in(tmp_path) as daemon:
+        daemon.define("one", "letters")
+        daemon.ok("start", "one")
+        uuid = daemon.json("dominfo", "one")["uuid"]
+        _kill_daemon(daemon, signal.SIGKILL)
+        saved = daemon.state / "states" / f"{uuid}.dbt"
+        saved.write_bytes(b"RAM")
+        _change(daemon, "UPDATE domains SET managed_save = ?", str(saved))
+        assert not daemon.json("dominfo", "one")["managed_save"]
+        assert daemon.type("one") == "A"
+        assert not saved.exists()
+        daemon.ok("destroy", "one")
+        daemon.ok("start", "one")
+
+
+def test_a_machine_of_no_domain_is_ended(tmp_path: Path) -> None:
+    """As of a clone that was made, and not remembered yet."""
+    with daemon_in(tmp_path) as daemon:
+        for name in ("one", "two"):
+            daemon.define(name, "letters")
+            daemon.ok("start", name)
+        _kill_daemon(daemon, signal.SIGKILL)
+        _change(daemon, "DELETE FROM domains WHERE name = 'two'")
+        assert [one["name"] for one in daemon.json("list", "--all")] == ["one"]
+        assert daemon.type("one") == "A"
+        assert _processes(daemon).keys() == {"one"}
+        assert "the machine of two is ended" in (daemon.state / "log").read_text()
+
+
+def test_the_log_says_which_machines_have_gone_without_a_daemon(tmp_path: Path) -> None:
+    """As when the whole host was switched off."""
+    with daemon_in(tmp_path) as daemon:
+        daemon.ok("create", daemon.definition("passing", "letters"))
+        daemon.define("one", "letters")
+        daemon.ok("start", "one")
+        before = _processes(daemon)
+        _kill_daemon(daemon, signal.SIGKILL)
+        for pid in before.values():
+            os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: not _processes_that_live(before), "the end of all machines")
+        assert [one["name"] for one in daemon.json("list", "--all")] == ["one"]
+        log = (daemon.state / "log").read_text()
+        for name in before:
+            assert f"the machine of the domain {name} has ended while no host was there" in log
+        assert "the domain passing is forgotten" in log
+
+
+def _processes_that_live(before: dict[str, int]) -> list[int]:
+    return [pid for pid in before.values() if not has_ended(pid)]
+
+
+def test_the_log_says_which_domain_has_crashed(daemon: TestDaemon) -> None:
+    daemon.define("one", "letters")
+    daemon.ok("start", "one")
+    os.kill(_processes(daemon)["one"], signal.SIGKILL)
+    wait_until(lambda: daemon.state_of("one") == "crashed", "a crash")
+    assert "the domain one has crashed: the process of the machine is lost" in (daemon.state / "log").read_text()

@@ -15,7 +15,7 @@ import pytest
 from dbt.host.disk import DiskError, RawFile
 from dbt.hypervisor.migration import Point
 from dbt.hypervisor.process.lease import leases
-from tests.cli.command import ROOT, environment
+from tests.cli.command import ROOT, environment, paragraph
 from tests.daemon.daemons import TestDaemon, daemon_in
 from tests.long import LONG
 from tests.migration.certificates import make_credentials
@@ -61,6 +61,22 @@ def test_a_machine_moves_to_another_daemon_and_back(pair: tuple[TestDaemon, Test
     assert report["downtime_s"] > 0 and report["pages"] > 0
     wait_until(lambda: states(there) == {}, "a transient domain that is forgotten")
     assert here.type("one") == "C"
+
+
+def test_snapshots_are_not_lost_with_a_domain_that_is_to_be_forgotten(pair: tuple[TestDaemon, TestDaemon]) -> None:
+    here, there = pair
+    here.define("one", "letters")
+    here.ok("start", "one")
+    here.ok("snapshot-create", "one", "then")
+    said = paragraph(here.vm("migrate", "--live", "--persistent", "--undefinesource", "one", socket_of(there)), 125)
+    assert "its 1 snapshots would be lost" in said
+    here.ok("migrate", "--live", "one", socket_of(there))
+    assert [one["name"] for one in here.json("snapshot-list", "one")] == ["then"]
+    there.ok("snapshot-create", "one", "there")
+    assert "would be lost" in paragraph(there.vm("migrate", "one", socket_of(here)), 125)  # it is transient there
+    there.ok("snapshot-delete", "one", "there")
+    there.ok("migrate", "one", socket_of(here))
+    here.ok("snapshot-revert", "one", "then")
 
 
 def test_what_is_persistent_stays_and_what_is_undefined_goes(pair: tuple[TestDaemon, TestDaemon]) -> None:

@@ -182,8 +182,11 @@ def test_memory_is_asked_for_by_the_balloon(daemon: TestDaemon) -> None:
     daemon.define("some", "letters", machine=["balloon = true"])
     assert "which is defined" in paragraph(daemon.vm("setmem", "some", "512K"), 125)
     daemon.ok("start", "none", "some")
-    assert "no balloon" in paragraph(daemon.vm("setmem", "none", "512K"), 125)
-    assert "is none" in paragraph(daemon.vm("setmem", "some", "512M"), 125)
+    said = paragraph(daemon.vm("setmem", "none", "512K"), 125)
+    assert "no balloon" in said
+    assert "`balloon = true` in a definition" in said
+    said = paragraph(daemon.vm("setmem", "some", "512M"), 125)
+    assert "a multiple of 4096 bytes of memory, and this one at most 1048576" in said
     assert daemon.json("setmem", "some", "512K") == {"domain": "some", "size": 512 << 10}
 
 

@@ -57,6 +57,20 @@ def test_a_transient_domain_is_forgotten_when_its_guest_ends(daemon: TestDaemon)
     wait_until(lambda: daemon.json("list", "--all") == [], "the end of a guest")
 
 
+def test_a_transient_domain_has_no_next_start(daemon: TestDaemon) -> None:
+    daemon.ok("create", daemon.definition("one", "letters"))
+    for verb, why in (("autostart", "it cannot start with the daemon"), ("managedsave", "`dbt vm save` writes it")):
+        said = paragraph(daemon.vm(verb, "one"), 125)
+        assert "the domain one is transient: it is forgotten when its guest ends" in said
+        assert why in said
+    assert daemon.type("one") == "A"
+    daemon.define("one", "letters")
+    daemon.ok("autostart", "one")
+    daemon.ok("undefine", "one")
+    found = daemon.json("dominfo", "one")
+    assert (found["persistent"], found["autostart"]) == (False, False)
+
+
 def test_a_guest_that_crashes_is_kept_and_the_reason_said(daemon: TestDaemon) -> None:
     daemon.define("bad", "thumb")
     daemon.ok("start", "bad")

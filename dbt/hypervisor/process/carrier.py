@@ -237,8 +237,11 @@ class ProcessCarrier(Closing):
     def attach(self, name: Name, console: ConsoleRing, conduct: Conduct) -> Found | None:
         if not self._directory:
             return None
+        had_one = os.path.exists(lease_path(self._directory, name.uuid))
         found = connect(self._directory, name.uuid)
         if found is None:
+            if had_one:
+                self.notice(f"the machine of the domain {name.name} has ended while no host was there")
             return None
         vm = self._watch(name, ProcessVm(self, name.uuid, found.pid, found.pidfd, found.channel, console))
         ended, doubt = vm.take_over(conduct, machine_of(self._directory, name.uuid))
