@@ -14,6 +14,7 @@ from typing import Final
 
 from dbt.host.endpoint import Endpoint, WrongEndpoint, accepted
 from dbt.host.journal import HostJournal
+from dbt.hypervisor.xen.interface import BACKEND_DOMAIN
 from dbt.hypervisor.xen.store.ring import StoreRing
 from dbt.hypervisor.xen.store.server import CHANGES, MOST_WATCHES, Type, is_inside, message
 from dbt.hypervisor.xen.store.transaction_log import HEADER, LARGEST_PAYLOAD
@@ -30,17 +31,24 @@ class StoreSocketError(ValueError):
 
 
 class _Client:
-    """A program that is connected. While it ``waits`` for a change to be done, its other requests wait too."""
+    """A program that is connected. While it ``waits`` for a change to be done, its other requests wait too. Nothing
+    comes any more of one that ``has_ended``, and one that ``is_gone`` gets nothing any more either.
+    """
 
     def __init__(self, connection: socket.socket) -> None:
         self.connection = connection
         self.received, self.output = bytearray(), bytearray()
         self.watches: list[tuple[str, bytes]] = []
-        self.waits = self.has_ended = False
+        self.waits = self.has_ended = self.is_gone = False
+
+    @property
+    def can_receive(self) -> bool:
+        """True if more may come, and what was sent before has been dealt with."""
+        return not self.has_ended and len(self.received) <= _PIECE
 
     def receive(self) -> None:
-        """Take what has been sent, if what was sent before has been dealt with."""
-        if self.has_ended or len(self.received) > _PIECE:
+        """Take what has been sent."""
+        if not self.can_receive:
             return
         try:
             data = self.connection.recv(_PIECE)
@@ -53,7 +61,7 @@ class _Client:
 
     def next_request(self) -> tuple[int, int, int, bytes] | None:
         """Return type, number, transaction and payload of the next request, if it is there."""
-        if self.waits or len(self.received) < HEADER.size:
+        if self.waits or self.is_gone or len(self.received) < HEADER.size:
             return None
         kind, request, transaction, size = HEADER.unpack_from(self.received)
         if size > LARGEST_PAYLOAD:  # Where the next request begins, nobody knows.
@@ -73,9 +81,21 @@ class _Client:
             while self.output:
                 del self.output[: self.connection.send(self.output, socket.MSG_NOSIGNAL)]
         except BlockingIOError:
-            self.has_ended = self.has_ended or len(self.output) > _MOST_WAITING
+            self.is_gone = self.is_gone or len(self.output) > _MOST_WAITING
         except OSError:
-            self.has_ended = True
+            self.is_gone = True
+
+    @property
+    def is_done(self) -> bool:
+        """True if the client can be sent away. Precondition: there is no next request. What is left of one that has
+        not come as a whole never will.
+        """
+        return self.is_gone or (self.has_ended and not self.waits and not self.output)
+
+    @property
+    def events(self) -> int:
+        """What may happen at the connection that there is something to do for."""
+        return select.POLLIN * self.can_receive | select.POLLOUT * bool(self.output)
 
 
 class StoreSocket(Closing):
@@ -117,13 +137,16 @@ class StoreSocket(Closing):
             client.send(message(Type.ERROR if error else kind, request, 0, text + b"\0"))
 
     def changed(self, path: str) -> None:
-        """A node has changed: tell those who watch it."""
-        if self._journal.repeats_until is not None:
+        """A node has changed: tell those who watch it, or one that was removed with it."""
+        if self._journal.repeats_until is not None or self._store is None:
             return
+        tree = self._store.server.tree
         for client in self._clients:
             for base, token in client.watches:
-                if is_inside(path, base) and len(path) + len(token) + 2 <= LARGEST_PAYLOAD:
-                    client.send(message(Type.WATCH_EVENT, 0, 0, path.encode() + b"\0" + token + b"\0"))
+                is_removed = is_inside(base, path) and tree.might_read(BACKEND_DOMAIN, base)
+                payload = (base if is_removed else path).encode() + b"\0" + token + b"\0"
+                if (is_removed or is_inside(path, base)) and len(payload) <= LARGEST_PAYLOAD:
+                    client.send(message(Type.WATCH_EVENT, 0, 0, payload))
 
     # -- the clients' side ---------------------------------------------------------------------
 
@@ -141,7 +164,7 @@ class StoreSocket(Closing):
                 else:
                     client.send(self._answer(client, kind, request, transaction, payload))
             client.send(b"")
-            if client.has_ended and not client.received and not client.waits:
+            if client.is_done:
                 self._clients.remove(client)
                 client.connection.close()
 
@@ -193,7 +216,8 @@ class StoreSocket(Closing):
         """Return the file descriptors at which something may happen, and what they are looked at for."""
         found = {self._listener.fileno(): select.POLLIN}
         for client in self._clients:
-            found[client.connection.fileno()] = select.POLLOUT if client.output else select.POLLIN
+            if events := client.events:  # nobody is told that a client hangs up for which there is nothing to do
+                found[client.connection.fileno()] = events
         return found
 
     def close(self) -> None:

@@ -7,6 +7,7 @@ import struct
 import subprocess
 import sys
 import threading
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from dbt.vm.recording import Recorder, identify, read_recording
 from dbt.vm.replay import Replay
 from dbt.vm.state import state_hash
 from tests.waiting import BOUND_S
-from tests.xen.guests import RAM, domain_machine
+from tests.xen.guests import RAM, Caller, domain_machine
 from tests.xen.store_client import HOME
 
 HEADER = struct.Struct("<IIII")
@@ -114,6 +115,12 @@ def test_watches(place: str) -> None:
         assert program.ask(Type.UNWATCH, b"data\0token\0") == (Type.UNWATCH, b"OK\0")
         assert other.ask(Type.RM, b"data/x\0") == (Type.RM, b"OK\0")
         assert program.ask(Type.READ, b"data/y\0") == (Type.READ, b"two")
+        for node in (b"data/y", b"data/z"):
+            assert program.ask(Type.WATCH, node + b"\0token\0") == (Type.WATCH, b"OK\0")
+            assert program.receive() == (Type.WATCH_EVENT, node + b"\0token\0")
+        assert other.ask(Type.RM, b"data\0") == (Type.RM, b"OK\0")
+        assert program.receive() == (Type.WATCH_EVENT, f"{HOME}/data/y\0token\0".encode()), "removed with its parent"
+        assert program.ask(Type.DIRECTORY, b"/local\0") == (Type.DIRECTORY, b"domain\0"), "z was not there"
 
 
 def test_what_is_no_request(place: str) -> None:
@@ -128,6 +135,45 @@ def test_what_is_no_request(place: str) -> None:
         good.connection.sendall(many)
         assert [good.receive() for _ in range(50)] == [(Type.WRITE, b"OK\0")] * 50
         assert good.ask(Type.READ, b"data/x\0") == (Type.READ, b"49")
+
+
+def test_who_leaves_in_the_middle_leaves_nothing(place: str) -> None:
+    """There is room for as many programs as before, and what was asked for as a whole is answered."""
+    with started(place) as machine, Running(machine):
+        for _ in range(20):
+            half = Program(place)
+            assert half.ask(Type.READ, b"domid\0") == (Type.READ, b"1")
+            half.connection.sendall(b"\1\0\0")
+            half.connection.close()
+        good = Program(place)
+        asked = HEADER.pack(Type.WRITE, 1, 0, 9) + b"data/x\0" + b"42" + HEADER.pack(Type.READ, 1, 0, 7) + b"data/x\0"
+        good.connection.sendall(asked + b"\1\0\0")
+        good.connection.shutdown(socket.SHUT_WR)
+        assert [good.receive() for _ in range(2)] == [(Type.WRITE, b"OK\0"), (Type.READ, b"42")]
+        assert good.connection.recv(1) == b""
+
+
+def test_who_takes_nothing_gets_little(tmp_path: Path) -> None:
+    """A program that asks for much and reads nothing of it is sent away before all is answered, and is not asked for.
+    """
+    socket_ = StoreSocket(f"unix:{tmp_path}/store", HostJournal())
+    with domain_machine(notice=lambda _: None) as machine:
+        domain = Caller(machine).domain
+        assert Caller(machine).call(17, 0) == 0x40011
+        domain.store.write("/large", bytes(4096))
+        socket_.follow(domain.store)
+        greedy = Program(f"{tmp_path}/store")
+        greedy.connection.sendall((HEADER.pack(Type.READ, 1, 0, 7) + b"/large\0") * 2000)
+        assert len(socket_.events()) == 1
+        tracemalloc.start()
+        assert list(socket_.poll()) == [] and len(socket_.events()) == 1, "only who wants to connect"
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+        tracemalloc.stop()
+        size = 0
+        while piece := greedy.connection.recv(1 << 16):
+            size += len(piece)
+        assert 0 < size < 1 << 20
+        socket_.close()
 
 
 def test_changes_are_input(place: str, tmp_path: Path) -> None:
