@@ -104,6 +104,7 @@ fuzz: $(VENV)/.stamp-test
 	$(BIN)/python -m tests.oracle.fuzz --stitched 200000
 	$(BIN)/python -m tests.xen.fuzz --count 1000000
 	$(BIN)/python -m tests.xen.fuzz_rings --count 1000000
+	$(BIN)/python -m tests.xen.fuzz_states --count 20000
 
 BENCH ?=
 bench: $(VENV)/.stamp-test

@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from dbt.devices.fields import LARGEST_COUNT
 from dbt.devices.registers import WordRegisters, identification
 from dbt.devices.shared import asks_for_input, shared
 from dbt.devices.state import Byte, Tick, Wiring, Word
@@ -291,7 +292,7 @@ class ConsoleUart(Pl011):
     arrived: int = 0
 
     def is_possible(self) -> bool:
-        return super().is_possible() and self.arrived >= 0
+        return super().is_possible() and 0 <= self.arrived < LARGEST_COUNT
 
     def push(self, data: bytes) -> None:
         self.arrived += len(data)

@@ -288,6 +288,7 @@ def test_lists_are_copied() -> None:
         (("UART0", "received"), [0, 1] + [0] * 14),
         (("UART0", "held"), 2),
         (("UART0", "timeout"), -1),
+        (("UART0", "arrived"), (1 << 63) - 1),
         (("watchdog", "load"), 0),
         (("Ethernet", "bank"), 8),
         (("Ethernet", "registers"), {}),

@@ -154,8 +154,7 @@ def test_who_leaves_in_the_middle_leaves_nothing(place: str) -> None:
 
 
 def test_who_takes_nothing_gets_little(tmp_path: Path) -> None:
-    """A program that asks for much and reads nothing of it is sent away before all is answered, and is not asked for.
-    """
+    """A program that asks for much and reads nothing of it is sent away before all is answered."""
     socket_ = StoreSocket(f"unix:{tmp_path}/store", HostJournal())
     with domain_machine(notice=lambda _: None) as machine:
         domain = Caller(machine).domain

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
+from dbt.devices.fields import LARGEST_COUNT
 from dbt.devices.state import Wiring
 from dbt.devices.virtio.device import VirtioDevice
 from dbt.devices.virtio.queue import Chain
@@ -55,7 +56,7 @@ class Console(VirtioDevice):
     def is_possible(self) -> bool:
         return (
             len(self.received) <= ROOM
-            and self.arrived >= 0
+            and 0 <= self.arrived < LARGEST_COUNT
             and len(self.messages) % _MESSAGE.size == 0
             and len(self.messages) <= _MOST_MESSAGES * _MESSAGE.size
         )

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Final, NamedTuple
 
+from dbt.devices.fields import LARGEST_COUNT
 from dbt.devices.state import Wiring
 from dbt.devices.virtio.device import RequestError, VirtioDevice
 from dbt.devices.virtio.queue import Chain
@@ -110,7 +111,7 @@ class NineP(VirtioDevice):
     def is_possible(self) -> bool:
         return (
             0 <= self.msize <= MOST_BYTES
-            and self.asked >= 0
+            and 0 <= self.asked < LARGEST_COUNT
             and len(self.fids) <= MOST_FIDS
             and all(0 <= number < 1 << 32 for number in self.fids)
         )

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from dbt.abi.addresses import Gpa
+from dbt.devices.fields import LARGEST_COUNT
 from dbt.devices.output import room_of, send_all
 from dbt.devices.shared import shared
 from dbt.devices.state import Stateful, Wiring, Word
@@ -57,7 +58,7 @@ class XenConsole(Stateful):
         self.receiver = self.ports.add_receiver(self.drain)
 
     def is_possible(self) -> bool:
-        return self.arrived >= 0 and len(self.typed) <= _TYPED
+        return 0 <= self.arrived < LARGEST_COUNT and len(self.typed) <= _TYPED
 
     # -- what the guest writes -----------------------------------------------------------------
 

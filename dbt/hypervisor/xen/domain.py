@@ -20,7 +20,7 @@ from dbt.devices.shared import NONE, in_python, shared
 from dbt.devices.state import Part, StateError, Wiring
 from dbt.devices.wiring import Time
 from dbt.hypervisor.xen.arguments import Arguments
-from dbt.hypervisor.xen.back_ends.back_end import BackEnd
+from dbt.hypervisor.xen.back_ends.back_end import BackEnd, Phase
 from dbt.hypervisor.xen.console import XenConsole
 from dbt.hypervisor.xen.event_channels import SEND, EventChannels
 from dbt.hypervisor.xen.foreign_pages import OPERATIONS as OF_FOREIGN_PAGES
@@ -120,7 +120,11 @@ class XenDomain(Device):
 
     def is_possible(self) -> bool:
         held = Counter(number for one in self.back_ends for number in one.holds())
-        return self.grants.held == held and (not self.pv.is_on or not self._writes_to_ram)
+        return (
+            self.grants.held == held
+            and (not self.pv.is_on or not self._writes_to_ram)
+            and (self.is_on or all(one.phase == Phase.UNKNOWN for one in self.back_ends))
+        )
 
     @property
     def _writes_to_ram(self) -> bool:

@@ -16,6 +16,7 @@ from typing import Final
 
 from dbt.abi.addresses import Gpa
 from dbt.abi.layout import PAGE_SIZE
+from dbt.devices.fields import LARGEST_COUNT
 from dbt.devices.state import Stateful, Tick, Wiring, Word
 from dbt.devices.wiring import Time
 from dbt.hypervisor.xen.arguments import Arguments
@@ -33,6 +34,7 @@ _AREA = struct.Struct("<Q")
 _RUNSTATE = struct.Struct("<IxxxxQQQQQ")
 _RUNNING: Final = 0
 _SECOND: Final = 10**9
+_LONG: Final = (1 << 64) - 1
 
 
 @dataclass(eq=False)
@@ -55,8 +57,10 @@ class VirtualCpu(Stateful):
 
     def is_possible(self) -> bool:
         covers = self.dma.layout.covers
-        return sum(size for _, size in self._pieces()) == (_RUNSTATE.size if self.runstate else 0) and all(
-            covers(Gpa(at), size) for at, size in self._pieces()
+        return (
+            sum(size for _, size in self._pieces()) == (_RUNSTATE.size if self.runstate else 0)
+            and all(covers(Gpa(at), size) for at, size in self._pieces())
+            and max(self.stolen, self.blocked, self.blocked_since or 0) < LARGEST_COUNT
         )
 
     def call(self, command: int, vcpu: int, handle: int) -> int:
@@ -98,7 +102,7 @@ class VirtualCpu(Stateful):
         return _RUNSTATE.pack(_RUNNING, now, max(now - stolen - waited, 0), stolen, waited, 0)
 
     def _nanoseconds(self, ticks: int) -> int:
-        return ticks * _SECOND // self.time.ticks_per_second
+        return ticks * _SECOND // self.time.ticks_per_second & _LONG
 
     def _pieces(self) -> list[tuple[int, int]]:
         """Return GPA and size of the parts of the area."""

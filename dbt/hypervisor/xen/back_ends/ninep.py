@@ -115,6 +115,8 @@ class NinePBackEnd(BackEnd):
                 return
 
     def proceed(self) -> None:
+        if not self.message:  # which only a state says that was not saved by us
+            return
         message, self.message = self.message, b""
         self.reply = bytes(self.session.respond(message, self.pairs[self.active].size))
         self.attend()

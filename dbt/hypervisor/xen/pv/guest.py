@@ -14,6 +14,7 @@ from typing import Final
 
 from dbt.abi.addresses import Gpa
 from dbt.abi.layout import PAGE_SHIFT, PAGE_SIZE
+from dbt.devices.fields import LARGEST_COUNT
 from dbt.devices.shared import shared
 from dbt.devices.state import Part, Stateful, Tick, Wiring, Word
 from dbt.devices.wiring import Alarm, Time
@@ -87,7 +88,8 @@ class ParaVirtual(Stateful):
             bool(self.root) == bool(self.pages.types)
             and self.root % (_ROOT_PAGES * PAGE_SIZE) == 0
             and (self.next is None) == (self.period == 0)
-            and (not self.period or self.period >= self._ticks_in(_SHORTEST_NS))
+            and (not self.period or self._ticks_in(_SHORTEST_NS) <= self.period <= self._ticks_in(_WORD))
+            and (self.next is None or self.next < LARGEST_COUNT)
         )
 
     @property

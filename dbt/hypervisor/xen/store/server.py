@@ -72,7 +72,7 @@ class StoreServer(Stateful):
     def is_possible(self) -> bool:
         return (
             len(self.watches) <= MOST_WATCHES
-            and all(each.count(b"\0") == 2 and each.endswith(b"\0") for each in self.watches)
+            and all(map(self._is_watch, self.watches))
             and len(self.transactions) <= MOST_TRANSACTIONS
             and all(0 < number <= _WORD for number in self.transactions)
             and all(transaction_log.is_log(log, CHANGES) for log in self.transactions.values())
@@ -294,17 +294,29 @@ class StoreServer(Stateful):
     # -- watches -------------------------------------------------------------------------------
 
     def _watch(self, payload: bytes) -> tuple[bytes, list[bytes]]:
-        parts = payload.split(b"\0")
-        if len(parts) != 3 or parts[2]:
-            raise StoreError("EINVAL")
-        if not parts[0].startswith(b"@"):
-            self.path_of(parts[0])
+        self._check_watch(payload)
         if payload in self.watches:
             raise StoreError("EEXIST")
         if len(self.watches) >= MOST_WATCHES:
             raise StoreError("ENOSPC")
         self.watches.append(payload)
         return _OK, [message(Type.WATCH_EVENT, 0, 0, payload)]
+
+    def _check_watch(self, watch: bytes) -> None:
+        """Raise StoreError unless this is a path or what begins with "@", and a token."""
+        parts = watch.split(b"\0")
+        if len(parts) != 3 or parts[2]:
+            raise StoreError("EINVAL")
+        if not parts[0].startswith(b"@"):
+            self.path_of(parts[0])
+
+    def _is_watch(self, watch: bytes) -> bool:
+        """Return True if a guest can have sent a watch."""
+        try:
+            self._check_watch(watch)
+        except StoreError:
+            return False
+        return len(watch) <= LARGEST_PAYLOAD
 
     def _found_watch(self, payload: bytes) -> bytes:
         if payload not in self.watches:

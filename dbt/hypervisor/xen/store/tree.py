@@ -11,6 +11,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Final
 
+from dbt.devices.fields import LARGEST_COUNT
 from dbt.devices.state import Stateful, Wiring
 
 _PATH: Final = re.compile(r"(?:/[A-Za-z0-9\-_@]+)+|/")
@@ -90,7 +91,7 @@ class Tree(Stateful):
             and "/" in self.values
             and all(_is_path(path) and parent_of(path) in self.values for path in self.values)
             and all(_are_permissions(each) for each in self.permissions.values())
-            and all(0 <= version <= self.generation for version in self.versions.values())
+            and all(0 <= version <= self.generation < LARGEST_COUNT for version in self.versions.values())
         )
 
     def copy(self) -> Tree:
@@ -178,9 +179,11 @@ class Tree(Stateful):
 
     def forget(self, domain: int) -> list[str]:
         """Remove all nodes of a domain that is gone, and what others allow it: its number may be another one's next.
-        Return the paths of the nodes that were removed, without those below these.
+        The root stays, as nobody's. Return the paths of the nodes that were removed, without those below these.
         """
         gone = []
+        if _owner(self.permissions["/"]) == domain:
+            self.set_permissions(0, "/", b"n0\0")
         for path in sorted(self.values):
             if path in self.values and _owner(self.permissions[path]) == domain:
                 self.remove(0, path)
