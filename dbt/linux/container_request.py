@@ -107,6 +107,15 @@ class ContainerRequest(Request):
         """Keep only these capabilities, a set of bits, whatever is executed."""
         self._add("C", "capabilities", kept.to_bytes(8, "little"))
 
+    def limit_resource(self, name: str, resource: int, soft: int, hard: int) -> None:
+        """Limit what this process and its children may have of a resource of setrlimit(2). -1 is no limit."""
+        values = (one & 0xFFFFFFFF_FFFFFFFF for one in (soft, hard))
+        self._add("L", f"the limit {name}", struct.pack("<IQQ", resource, *values))
+
+    def give_no_privileges(self) -> None:
+        """Let no program that is executed give more rights, by set-user-ID for one (PR_SET_NO_NEW_PRIVS)."""
+        self._add("Q", "no new privileges")
+
     def become_user(self, user: str, groups: Sequence[str] = ()) -> None:
         """Become a user of the root directory's files: "user:group", and more groups."""
         self._add("U", f"user {user}" if user else "user root", *map(encoded_text, (user, *groups)))

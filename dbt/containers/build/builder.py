@@ -261,7 +261,15 @@ class Builder:
         self._begin_container()
         env = [*state.config["Env"], *saved, *(f"{name}={one}" for name, one in predefined.items())]
         config = state.config | {"Env": env}
-        step = Step(self._container, state.layers, tuple(command), config, self._options.memory)
+        step = Step(
+            self._container,
+            state.layers,
+            tuple(command),
+            config,
+            self._options.memory,
+            self._options.ulimits,
+            self._options.shm_size,
+        )
         file = await run(self._machines, step, self._folder, self._tell, self._drain)
         await self._commit(state, probe, await self._added(file) if file else None)
 

@@ -11,6 +11,7 @@ import msgspec
 from dbt.containers.build.failures import BadDockerfile
 from dbt.containers.images.reference import Reference
 from dbt.containers.images.registry.credentials import Credentials, read_credentials_file
+from dbt.containers.runtime.ulimits import Ulimit, check_ulimits
 
 _FALSE: Final = ("", "0", "no", "false", "none")
 
@@ -26,6 +27,7 @@ class BuildOptions:
     - ``is_quiet``: nothing but the image's id is told. ``removes``, ``always_removes``: what is said of containers.
     - ``network``: the name of the network that programs are in. ``hosts``: addresses by names for them.
     - ``memory``: what each program may use, in bytes, or None.
+    - ``ulimits``, ``shm_size``: limits of resources, and the bytes of /dev/shm, or None.
     - ``credentials`` by the domains of registries.
     """
 
@@ -44,6 +46,8 @@ class BuildOptions:
     network: str = "bridge"
     hosts: tuple[tuple[str, str], ...] = ()
     memory: int | None = None
+    ulimits: tuple[Ulimit, ...] = ()
+    shm_size: int | None = None
     credentials: Mapping[str, Credentials] = field(default_factory=dict)
 
 
@@ -63,9 +67,9 @@ def read_options(query: Mapping[str, Sequence[str]], registry_config: str = "") 
         raise BadDockerfile("there is no BuildKit here: set DOCKER_BUILDKIT=0 for the classic builder")
     if last("remote"):
         raise BadDockerfile("a build has its context from its client here: a remote one cannot be used")
-    memory = last("memory", "0")
-    if not memory.lstrip("-").isdigit():
-        raise BadDockerfile(f"invalid memory limit: {memory[:40]}")
+    memory, shm_size = _size(last("memory", "0"), "memory limit"), _size(last("shmsize", "0"), "size of /dev/shm")
+    ulimits = tuple(_table(last("ulimits"), list[Ulimit], "ulimits"))
+    check_ulimits(ulimits, BadDockerfile)
     return BuildOptions(
         names=tuple(Reference.parse(name).with_default_tag() for name in query.get("t", ()) if name),
         dockerfile=last("dockerfile", "Dockerfile"),
@@ -81,9 +85,18 @@ def read_options(query: Mapping[str, Sequence[str]], registry_config: str = "") 
         always_removes=flag("forcerm"),
         network=_network(last("networkmode", "default")),
         hosts=tuple((name, address) for name, _, address in (one.partition(":") for one in _hosts(query))),
-        memory=int(memory) if int(memory) > 0 else None,
+        memory=memory if memory > 0 else None,
+        ulimits=ulimits,
+        shm_size=shm_size if shm_size > 0 else None,
         credentials=read_credentials_file(registry_config),
     )
+
+
+def _size(text: str, what: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise BadDockerfile(f"invalid {what}: {text[:40]}") from None
 
 
 def _network(mode: str) -> str:
@@ -100,6 +113,6 @@ def _table(text: str, form: Any, what: str) -> Any:
     if not text:
         return {}
     try:
-        return msgspec.json.decode(text, type=form) or {}
+        return msgspec.json.decode(text, type=form | None) or {}
     except (msgspec.MsgspecError, RecursionError) as error:
         raise BadDockerfile(f"error reading {what}: {error}") from None

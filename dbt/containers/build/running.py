@@ -8,7 +8,7 @@ import os
 import secrets
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import IO, Any, Final, Protocol
 
 from dbt.containers.build.failures import BuildFailed
@@ -19,6 +19,7 @@ from dbt.containers.runtime.disk import make_disk
 from dbt.containers.runtime.runtime import Runtime
 from dbt.containers.runtime.session import Session
 from dbt.containers.runtime.spec import Limits, Process, ProcessFailure, RuntimeFailure, Spec
+from dbt.containers.runtime.ulimits import Ulimit
 from dbt.linux.images import LinuxGuestError
 
 _STDERR: Final = 2
@@ -62,6 +63,8 @@ class Step:
     command: tuple[str, ...]
     config: dict[str, Any]
     memory: int | None
+    ulimits: tuple[Ulimit, ...] = ()
+    shm_size: int | None = None
 
 
 def new_id() -> str:
@@ -103,7 +106,8 @@ def _spec(step: Step, disk: str) -> Spec:
         config.get("User") or "",
     )
     layers = tuple(layer.erofs for layer in step.layers)
-    return Spec(step.id, step.id[:12], layers, disk, process, limits=Limits(memory=step.memory))
+    spec = Spec(step.id, step.id[:12], layers, disk, process, limits=Limits(memory=step.memory), ulimits=step.ulimits)
+    return spec if step.shm_size is None else replace(spec, shm_size=step.shm_size)
 
 
 async def _run(machines: Machines, spec: Spec, say: Callable[[str], None], drain: Callable[[], Any]) -> None:

@@ -12,8 +12,9 @@ import msgspec
 
 from dbt.containers.engine.body_source import BodySource
 from dbt.containers.engine.container import Container
-from dbt.containers.engine.creation import check_config, complete_host
+from dbt.containers.engine.creation import check_config
 from dbt.containers.engine.errors import BadParameter, Conflict, NotFound
+from dbt.containers.engine.host_options import complete_host
 from dbt.containers.engine.moved_log import is_log, unpack
 from dbt.containers.engine.names import checked_name, is_id
 from dbt.containers.engine.offer import Offer, boot_of_host, place_of

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import field
 
 from dbt.containers.images.config import HealthCheck
+from dbt.containers.runtime.ulimits import Ulimit
 
 _Words = list[str] | str | None
 
@@ -169,7 +170,7 @@ class HostConfig(msgspec.Struct, rename="pascal"):
     memory_swappiness: int | None = None
     oom_kill_disable: bool | None = None
     pids_limit: int | None = None
-    ulimits: list[Any] | None = None
+    ulimits: list[Ulimit] | None = None
     cpu_count: int = 0
     cpu_percent: int = 0
     io_maximum_iops: int = field(default=0, name="IOMaximumIOps")

@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterator
 
 from dbt.containers.engine.config import CreateBody, words
 from dbt.containers.engine.container import Container
-from dbt.containers.engine.creation import check_config, complete_host, merge_config
+from dbt.containers.engine.creation import check_config, merge_config
 from dbt.containers.engine.departure import Departure, hand_log, hand_over
 from dbt.containers.engine.errors import BadParameter, Conflict, EngineError, NotFound, NotModified
 from dbt.containers.engine.filters import Filters
+from dbt.containers.engine.host_options import complete_host
 from dbt.containers.engine.mounts import MountMaker
 from dbt.containers.engine.names import checked_name, is_id, some_id, some_name
 from dbt.containers.engine.parts import Parts

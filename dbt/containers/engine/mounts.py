@@ -99,6 +99,8 @@ class MountMaker:
             case "bind":
                 if not wish.source.startswith("/"):
                     raise BadParameter(f"invalid mount config for type \"bind\": invalid mount path: '{wish.source}'")
+                if (wish.bind_options or {}).get("CreateMountpoint"):
+                    self._make_source(wish.source)
                 if not os.path.exists(wish.source):
                     raise BadParameter(
                         f'invalid mount config for type "bind": bind source path does not exist: {wish.source}'
@@ -106,6 +108,8 @@ class MountMaker:
                 return MountPoint("bind", target, wish.source, read_only=wish.read_only, propagation="rprivate")
             case "volume":
                 options = wish.volume_options or {}
+                if options.get("Subpath"):
+                    raise BadParameter("volume-subpath cannot be: a volume is mounted as a whole")
                 driver = options.get("DriverConfig") or {}
                 volume = self._volumes.create(
                     wish.source, driver.get("Name", ""), options.get("Labels"), driver.get("Options")
@@ -118,6 +122,7 @@ class MountMaker:
                 mode = wish.tmpfs_options.mode if wish.tmpfs_options else 0
                 words = [f"size={size}"] if size else []
                 words += [f"mode={mode:o}"] if mode else []
+                words += ["ro"] if wish.read_only else []
                 return MountPoint("tmpfs", target, read_only=wish.read_only, options=",".join(words))
         raise BadParameter(f'invalid mount config for type "{wish.type}": mount type unknown')
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from dbt.containers.engine.config import ThrottleDevice
 from dbt.containers.engine.creation import environment
+from dbt.containers.engine.host_options import gives_no_privileges
 from dbt.containers.engine.records import Definition
 from dbt.containers.images.image import Image
 from dbt.containers.network.addresses import parse_rate
@@ -94,6 +95,10 @@ def spec_of(definition: Definition, image: Image, folder: str, place: Membership
         cap_drop=tuple(host.cap_drop or ()),
         shm_size=host.shm_size,
         sysctls=host.sysctls or {},
+        ulimits=tuple(host.ulimits or ()),
+        oom_score_adj=host.oom_score_adj,
+        open_system_paths=host.masked_paths == [] == host.readonly_paths,
+        no_new_privileges=gives_no_privileges(host),
     )
 
 

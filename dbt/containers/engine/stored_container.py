@@ -13,9 +13,9 @@ from typing import Any
 import msgspec
 
 from dbt.containers.engine.checkpoints import Checkpoints
-from dbt.containers.engine.creation import complete_host
 from dbt.containers.engine.errors import Conflict
 from dbt.containers.engine.execs import Exec
+from dbt.containers.engine.host_options import complete_host
 from dbt.containers.engine.log_file import Log, LogOptions
 from dbt.containers.engine.networking import ContainerNetworks
 from dbt.containers.engine.output import Output

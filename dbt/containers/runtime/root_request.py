@@ -17,6 +17,7 @@ from typing import Final
 from dbt.containers.network.interface import Interface
 from dbt.containers.runtime.capabilities import capability_bits
 from dbt.containers.runtime.spec import MOST_DIRECTORIES, Limits, Process, RuntimeFailure, Spec, Tmpfs
+from dbt.containers.runtime.ulimits import RESOURCES
 from dbt.host.ninep.shared_file import NAME
 from dbt.linux.container_request import ContainerRequest, MountFlags, Namespaces
 from dbt.linux.template import container_tag
@@ -104,7 +105,7 @@ def _begun_request(spec: Spec) -> ContainerRequest:
         request.write_file("/proc/sys/" + name.replace(".", "/"), value.encode())
     if spec.domain_name:
         request.write_file("/proc/sys/kernel/domainname", spec.domain_name.encode())
-    if not spec.privileged:
+    if not (spec.privileged or spec.open_system_paths):
         for path in _FROZEN:
             request.freeze(path)
         for path in _HIDDEN:
@@ -139,6 +140,12 @@ def _execute(request: ContainerRequest, spec: Spec, process: Process) -> None:
     if not process.argv:
         raise RuntimeFailure("no command specified")
     privileged = spec.privileged or process.privileged
+    if spec.oom_score_adj:
+        request.write_file("/proc/self/oom_score_adj", str(spec.oom_score_adj).encode())
+    for one in spec.ulimits:
+        request.limit_resource(one.name, RESOURCES[one.name], one.soft, one.hard)
+    if spec.no_new_privileges:
+        request.give_no_privileges()
     request.bound_capabilities(capability_bits(spec.cap_add, spec.cap_drop, privileged))
     request.change_directory(process.cwd or "/")
     request.become_user(process.user, process.groups)

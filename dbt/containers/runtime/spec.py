@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from dbt.containers.network.interface import Interface
+from dbt.containers.runtime.ulimits import Ulimit
 
 #: How many directories and files of the host a container can only read, and how many others, and its network cards.
 MOST_DIRECTORIES: Final = 6
@@ -119,6 +120,10 @@ class Spec:
     - ``cap_add``, ``cap_drop``: names of capabilities as NET_ADMIN, or ALL.
     - ``shm_size``: the size of /dev/shm, in bytes.
     - ``sysctls``: values of /proc/sys by name.
+    - ``ulimits``: limits of resources, which have been checked.
+    - ``oom_score_adj``: how much sooner than others its programs are ended when there is no memory, -1000 to 1000.
+    - ``open_system_paths``: it sees and may write what of /proc and /sys is hidden and frozen for others.
+    - ``no_new_privileges``: no program of it can give another one more rights.
     """
 
     id: str
@@ -139,6 +144,10 @@ class Spec:
     cap_drop: tuple[str, ...] = ()
     shm_size: int = 64 << 20
     sysctls: Mapping[str, str] = field(default_factory=dict)
+    ulimits: tuple[Ulimit, ...] = ()
+    oom_score_adj: int = 0
+    open_system_paths: bool = False
+    no_new_privileges: bool = False
 
 
 def machine_card(card: int) -> int:

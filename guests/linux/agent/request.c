@@ -8,7 +8,7 @@
 
 #define STRINGS_MOST 65536 /* arguments and variables of a program, together */
 
-enum { ADD_ENTROPY = 0x40085203, RESEED = 0x5207 };
+enum { ADD_ENTROPY = 0x40085203, RESEED = 0x5207, SET_NO_NEW_PRIVILEGES = 38 };
 
 static char *strings[STRINGS_MOST];
 
@@ -144,6 +144,10 @@ static long carry_out(struct carrier *carrier, const struct item *item)
         return fork_into(carrier);
     case ITEM_CAPABILITIES:
         return bound_capabilities(long_number(value));
+    case ITEM_LIMIT:
+        return call(SYS_PRLIMIT64, 0, (long)number(value), (long)(value + 4), 0, 0);
+    case ITEM_NO_PRIVILEGES:
+        return call(SYS_PRCTL, SET_NO_NEW_PRIVILEGES, 1, 0, 0, 0);
     case ITEM_DEVICES:
         return allow_all_devices();
     case ITEM_INTERFACE:

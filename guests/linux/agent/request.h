@@ -42,6 +42,8 @@ enum { /* of the values, all texts end with a zero byte */
     ITEM_HIDE = 'M',        /* a path that looks empty */
     ITEM_FREEZE = 'R',      /* a path that can only be read */
     ITEM_CAPABILITIES = 'C',/* the capabilities that any program of this process can have, 8 bytes */
+    ITEM_LIMIT = 'L',       /* a resource of setrlimit(2), 4 bytes, and its soft and hard limit, 8 bytes each */
+    ITEM_NO_PRIVILEGES = 'Q', /* no program that is executed gives more rights than this process has */
     ITEM_DEVICES = 'D',     /* let the container's control group use every device (devices.h) */
     ITEM_INTERFACE = 'I',   /* what a network card is to be (network.h) */
     ITEM_INIT = 'i',        /* stay as PID 1, and let the program be a child */

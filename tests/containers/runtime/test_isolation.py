@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from dbt.containers.runtime.spec import Ended, Limits, Process, Tmpfs
-from tests.containers.runtime.boxes import NEEDS_BUSYBOX, Boxes, all_of, busybox_layer
+from dbt.containers.runtime.ulimits import Ulimit
+from tests.containers.runtime.boxes import NEEDS_BUSYBOX, Boxes, Said, all_of, busybox_layer
 
 pytestmark = NEEDS_BUSYBOX
 
@@ -83,6 +84,41 @@ def test_files_and_settings_of_a_container(boxes: Boxes) -> None:
         shm_size=8 << 20,
     )
     assert said.split()[:6] == ["1.2.3.4", "there", "example", "4321", "shm", "8"]
+
+
+def test_limits_of_resources(boxes: Boxes) -> None:
+    said = shell(
+        boxes,
+        "ulimit -n; ulimit -Hn; ulimit -c; ulimit -f; cat /proc/self/oom_score_adj; : > /dev/null",
+        ulimits=(Ulimit("nofile", 64, 65536), Ulimit("core", -1, -1), Ulimit("fsize", 1 << 30, 1 << 30)),
+        oom_score_adj=500,
+    )
+    assert said.split() == ["64", "65536", "unlimited", str((1 << 30) // 512), "500"]
+
+
+@pytest.mark.parametrize(("given", "seen"), [(True, "1"), (False, "0")])
+def test_no_new_privileges(boxes: Boxes, given: bool, seen: str) -> None:
+    process = Process(("sh", "-c", "grep NoNewPrivs /proc/self/status"), ("PATH=/bin",), user="1000:5")
+    said, _ = boxes.run(boxes.said(process=process, no_new_privileges=given))
+    assert said.output.split()[1].decode() == seen
+
+
+def test_another_program_has_the_limits_of_the_container(boxes: Boxes) -> None:
+    async def run() -> Said:
+        vm = await boxes.start("sleep", "1000", ulimits=(Ulimit("nofile", 77, 88),), no_new_privileges=True)
+        try:
+            script = "ulimit -n; ulimit -Hn; grep NoNewPrivs /proc/self/status"
+            return await all_of(await vm.exec(Process(("sh", "-c", script), ("PATH=/bin",))))
+        finally:
+            await vm.stop()
+
+    assert boxes.run(run()).output.split() == [b"77", b"88", b"NoNewPrivs:", b"1"]
+
+
+def test_system_paths_that_are_open(boxes: Boxes) -> None:
+    assert (
+        shell(boxes, "echo 7 > /proc/sys/kernel/panic && cat /proc/sys/kernel/panic", open_system_paths=True) == "7\n"
+    )
 
 
 def test_too_much_memory(boxes: Boxes) -> None:

@@ -59,6 +59,10 @@ class _Update(msgspec.Struct, rename="pascal"):
     cpu_quota: int | None = None
     pids_limit: int | None = None
     blkio_weight: int | None = None
+    cpuset_cpus: str | None = None
+    cpuset_mems: str | None = None
+    cpu_realtime_period: int | None = None
+    cpu_realtime_runtime: int | None = None
     restart_policy: RestartPolicy | None = None
 
 
