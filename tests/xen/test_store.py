@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import struct
+from collections.abc import Callable
 from typing import Any
 from unittest import mock
 
@@ -12,7 +13,8 @@ import pytest
 from dbt.abi.addresses import Gpa
 from dbt.devices.state import StateError
 from dbt.hypervisor.xen.store.server import Type
-from dbt.hypervisor.xen.store.tree import LONGEST_PATH, MOST_NODES
+from dbt.hypervisor.xen.store.transaction_log import TransactionLog
+from dbt.hypervisor.xen.store.tree import LONGEST_PATH, MOST_NODES, Tree
 from tests.xen.guests import Caller, domain_machine
 from tests.xen.store_client import HOME, PAGE, Client
 
@@ -199,6 +201,39 @@ def test_what_a_transaction_sees_is_found_fast(client: Client) -> None:
         path: set(names) for path, names in again.items()
     }
     assert tree.children(0, f"{HOME}/data") == sorted(f"n{number}" for number in range(300))
+
+
+def test_the_log_of_a_transaction_is_read_once(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many requests it has, and once more where a state was put in. What is too much leaves it as it was."""
+    read: list[int] = []
+    monkeypatch.setattr(TransactionLog, "__init__", _counted(TransactionLog.__init__, read))
+    copied: list[int] = []
+    monkeypatch.setattr(Tree, "copy", _counted(Tree.copy, copied))
+    store, number = client.caller.domain.store, int(client.ask(Type.TRANSACTION_START, b"\0")[:-1])
+    earlier = store.save()
+    for one in range(100):
+        assert client.ask(Type.WRITE, b"data/n%d\0v" % one, number) == b"OK\0"
+        assert client.ask(Type.READ, b"data/n%d\0" % one, number) == b"v"
+    assert len(read) == len(copied) == 1
+    store.restore(earlier)
+    assert client.ask(Type.READ, b"data/n0\0", number) == b"ENOENT\0" and len(read) == 2
+    while client.ask(Type.WRITE, b"data/large\0" + bytes(2000), number) == b"OK\0":
+        pass
+    log = store.server.transactions[number]
+    assert client.ask(Type.WRITE, b"data/large\0" + bytes(2000), number) == b"ENOSPC\0"
+    assert store.server.transactions[number] == log
+    assert client.ask(Type.TRANSACTION_END, b"T\0", number) == b"OK\0"
+    assert client.ask(Type.READ, b"data/large\0") == bytes(2000)
+
+
+def _counted(method: Callable[..., Any], calls: list[int]) -> Callable[..., Any]:
+    """Return a method that notes how often it is called."""
+
+    def counted(*args: Any) -> Any:
+        calls.append(1)
+        return method(*args)
+
+    return counted
 
 
 def test_nodes_as_deep_as_a_path_is_long_are_removed(client: Client) -> None:

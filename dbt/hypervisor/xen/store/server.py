@@ -18,7 +18,7 @@ from dbt.devices.state import Part, Stateful, Wiring
 from dbt.hypervisor.xen.identity import Identity
 from dbt.hypervisor.xen.interface import BACKEND_DOMAIN
 from dbt.hypervisor.xen.store import transaction_log
-from dbt.hypervisor.xen.store.transaction_log import HEADER, LARGEST_PAYLOAD, LONGEST_LOG
+from dbt.hypervisor.xen.store.transaction_log import HEADER, LARGEST_PAYLOAD, TransactionLog
 from dbt.hypervisor.xen.store.tree import StoreError, Tree, check_path
 
 
@@ -47,7 +47,7 @@ CHANGES: Final = frozenset({Type.WRITE, Type.MKDIR, Type.RM, Type.SET_PERMS})
 _OK: Final = b"OK\0"
 _WORD: Final = 0xFFFFFFFF
 #: What a guest may have at the same time.
-MOST_WATCHES, MOST_TRANSACTIONS, MOST_REQUESTS = 128, 10, 1024
+MOST_WATCHES, MOST_TRANSACTIONS = 128, 10
 #: So many bytes of events follow from one request, before they name what is watched in place of the node.
 _MOST_EVENTS: Final = 1 << 16
 
@@ -68,6 +68,8 @@ class StoreServer(Stateful):
     changed: Wiring[list[str]] = field(default_factory=list, init=False)
     #: What transactions see, as long as it is right: of which values and generation of the tree, after which log.
     views: Wiring[dict[int, tuple[dict[str, bytes], int, bytes, Tree]]] = field(default_factory=dict, init=False)
+    #: The logs of transactions as they have been read last: to read one again for each request takes long.
+    logs: Wiring[dict[int, TransactionLog]] = field(default_factory=dict, init=False)
 
     def is_possible(self) -> bool:
         return (
@@ -147,6 +149,7 @@ class StoreServer(Stateful):
                 view = self._view(transaction)
                 if transaction:
                     self._extend(transaction, self.path_of(_text(payload)))
+                    self._keep_view(transaction, view)
                 return self._look(kind, view, payload, self.domain), []
             case _:
                 raise StoreError("ENOSYS")
@@ -190,12 +193,17 @@ class StoreServer(Stateful):
 
     def _extend(self, transaction: int, path: str, request: tuple[int, bytes] | None = None) -> None:
         """Note that a transaction has looked at a node, and what it is to do."""
-        log = transaction_log.with_seen(self.transactions[transaction], path, self.tree.version(path))
-        if request is not None:
-            log = transaction_log.with_request(log, *request)
-        if len(log) > LONGEST_LOG or len(transaction_log.requests(log)) > MOST_REQUESTS:
+        log = self._log(transaction)
+        if not log.extend(path, self.tree.version(path), request):
             raise StoreError("ENOSPC")
-        self.transactions[transaction] = log
+        self.transactions[transaction] = log.data
+
+    def _log(self, transaction: int) -> TransactionLog:
+        """Return the log of a transaction."""
+        data, log = self.transactions[transaction], self.logs.get(transaction)
+        if log is None or log.data != data:  # which are the very same bytes, unless a state was put in
+            log = self.logs[transaction] = TransactionLog(data)
+        return log
 
     def _apply(self, tree: Tree, kind: int, payload: bytes, domain: int) -> str:
         """Do a request of a domain that changes a tree. Return the path of the node."""
@@ -227,20 +235,20 @@ class StoreServer(Stateful):
                 return view
         view = self.tree.copy()
         with suppress(StoreError):  # somebody has changed what it depends on, and it cannot end well
-            self._apply_all(view, log)
+            self._apply_all(view, self._log(transaction))
         self._keep_view(transaction, view)
         return view
 
     def _keep_view(self, transaction: int, view: Tree) -> None:
         self.views[transaction] = self.tree.values, self.tree.generation, self.transactions[transaction], view
 
-    def _apply_all(self, tree: Tree, log: bytes) -> list[str]:
+    def _apply_all(self, tree: Tree, log: TransactionLog) -> list[str]:
         """Do the requests of a transaction. Return the paths of the nodes."""
-        return [self._apply(tree, kind, payload, self.domain) for kind, payload in transaction_log.requests(log)]
+        return [self._apply(tree, kind, payload, self.domain) for kind, payload in log.requests]
 
-    def _is_current(self, log: bytes) -> bool:
+    def _is_current(self, log: TransactionLog) -> bool:
         """Return True if a transaction can be done as it was seen."""
-        if any(self.tree.version(path) != version for path, version in transaction_log.seen(log).items()):
+        if any(self.tree.version(path) != version for path, version in log.seen.items()):
             return False
         try:
             self._apply_all(self.tree.copy(), log)
@@ -265,19 +273,25 @@ class StoreServer(Stateful):
             raise StoreError("EINVAL")
         if transaction not in self.transactions:
             raise StoreError("ENOENT")
-        log = self.transactions.pop(transaction)
-        self.views.pop(transaction, None)
+        log = self._log(transaction)
+        self._drop(transaction)
         if payload == b"F\0":
             return []
         if not self._is_current(log):
             raise StoreError("EAGAIN")
         return self._done(self._apply_all(self.tree, log))
 
+    def _drop(self, transaction: int) -> None:
+        """A transaction is over."""
+        del self.transactions[transaction]
+        self.views.pop(transaction, None)
+        self.logs.pop(transaction, None)
+
     def forget(self) -> None:
         """The guest is gone, or begins anew: its watches and transactions are."""
         self.watches.clear()
-        self.transactions.clear()
-        self.views.clear()
+        for transaction in list(self.transactions):
+            self._drop(transaction)
 
     def _done(self, paths: list[str]) -> list[bytes]:
         """The guest has changed nodes: note it, and return the events for itself."""

@@ -13,31 +13,43 @@ from typing import Final
 HEADER: Final = struct.Struct("<IIII")  # type, request, transaction, length
 LARGEST_PAYLOAD: Final = 4096
 LONGEST_LOG: Final = 1 << 17
+MOST_REQUESTS: Final = 1024
 _SEEN: Final = 0
 _VERSION: Final = struct.Struct("<Q")
 
 
-def with_request(log: bytes, kind: int, payload: bytes) -> bytes:
-    """Return the log with one more request."""
-    return log + HEADER.pack(kind, 0, 0, len(payload)) + payload
+class TransactionLog:
+    """A log that can be extended. ``data`` are its bytes; ``requests`` are its requests with their types, and ``seen``
+    the versions of the nodes that the transaction has looked at, by their paths.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.requests: list[tuple[int, bytes]] = []
+        self.seen: dict[str, int] = {}
+        for kind, payload in _messages(data):
+            if kind == _SEEN:
+                self.seen[payload[_VERSION.size :].decode()] = _VERSION.unpack_from(payload)[0]
+            else:
+                self.requests.append((kind, payload))
+
+    def extend(self, path: str, version: int, request: tuple[int, bytes] | None) -> bool:
+        """Note the version of a node, unless there is one of it already, and a request. Return False, and note nothing,
+        if that is too much.
+        """
+        more = b"" if path in self.seen else _message(_SEEN, _VERSION.pack(version) + path.encode())
+        requests = [] if request is None else [request]
+        more += b"".join(_message(*one) for one in requests)
+        if len(self.data) + len(more) > LONGEST_LOG or len(self.requests) + len(requests) > MOST_REQUESTS:
+            return False
+        self.data += more
+        self.seen.setdefault(path, version)
+        self.requests += requests
+        return True
 
 
-def with_seen(log: bytes, path: str, version: int) -> bytes:
-    """Return the log with the version of a node, unless it has one of it already."""
-    if path in seen(log):
-        return log
-    return with_request(log, _SEEN, _VERSION.pack(version) + path.encode())
-
-
-def requests(log: bytes) -> list[tuple[int, bytes]]:
-    """Return the requests, with their types."""
-    return [(kind, payload) for kind, payload in _messages(log) if kind != _SEEN]
-
-
-def seen(log: bytes) -> dict[str, int]:
-    """Return the versions of the nodes that the transaction has looked at, by their paths."""
-    found = (payload for kind, payload in _messages(log) if kind == _SEEN)
-    return {payload[_VERSION.size :].decode(): _VERSION.unpack_from(payload)[0] for payload in found}
+def _message(kind: int, payload: bytes) -> bytes:
+    return HEADER.pack(kind, 0, 0, len(payload)) + payload
 
 
 def _messages(log: bytes) -> Iterator[tuple[int, bytes]]:
