@@ -10,7 +10,7 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 from threading import Condition, Event, RLock, Thread
@@ -327,8 +327,7 @@ class Domains:
         self._store.remove(record.domain.uuid)
         if record.managed_save is not None:
             saved_definitions.remove(record.managed_save)
-        if (path := record.boot.xenstore) is not None and os.path.exists(path):
-            os.unlink(path)
+        _remove_socket(record)
         if os.path.isdir(snapshots := os.path.join(self._states, str(record.domain.uuid))):
             shutil.rmtree(snapshots)
         with self._defining:
@@ -539,6 +538,15 @@ class Domains:
             self.start_from(record, None)
         elif not record.persistent:
             self._forget(record)
+        else:
+            _remove_socket(record)
+
+
+def _remove_socket(record: Record) -> None:
+    """Remove the socket of a domain's XenStore, if its machine had no time for it. Precondition: it has none now."""
+    if record.boot.xenstore is not None:
+        with suppress(FileNotFoundError):
+            os.unlink(record.boot.xenstore)
 
 
 def require_file(path: str, what: str, remedy: str = "") -> None:

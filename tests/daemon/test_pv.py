@@ -129,6 +129,18 @@ def test_its_xenstore_outlives_the_daemon_and_goes_with_the_domain(daemon: TestD
     assert "there is no domain one" in said
 
 
+def test_its_socket_ends_with_the_machine(daemon: TestDaemon) -> None:
+    """Also if the definition stays, whether the machine was destroyed or saved."""
+    daemon.ok("define", "--type", "pv", defined(daemon, "one"))
+    daemon.ok("start", "one")
+    path, saved = Path(daemon.json("dominfo", "one")["xenstore"]), daemon.folder / "saved"
+    for end, start in (("destroy", "start"), ("managedsave", "start"), ("save", "restore"), ("destroy", "start")):
+        wait_until(path.exists, "a socket")
+        daemon.ok(end, "one", *[saved] * (end == "save"))
+        wait_until(lambda: not path.exists(), "the end of a socket")
+        daemon.ok(start, saved if start == "restore" else "one")
+
+
 def test_what_cannot_be(daemon: TestDaemon) -> None:
     """A type that contradicts the options, limits of devices, and XenStore where there is none."""
     said = daemon.vm("define", "--type", "pv", defined(daemon, "x", more='board = "versatilepb"\n'))
