@@ -29,6 +29,8 @@ class ConsoleRing:
         self._written = 0
         self._input = bytearray()
         self._changed = Condition()
+        #: Up to where what was written is nobody's any more, if that is not what has been read.
+        self.kept: int | None = None
         self._listeners: list[Callable[[], None]] = []
 
     # -- for people ----------------------------------------------------------------------------

@@ -46,7 +46,8 @@ class PieceRing(PortRing):
     """The ring of the host. What is sent arrives in whole pieces, or not at all if the host ends.
 
     ``take`` is called with each output, by the thread that executes the guest; nothing of it is kept. ``lose`` is
-    called with the number of bytes that are missing, as happens to a host that takes over a domain.
+    called with the number of bytes that are missing, as happens to a host that takes over a domain. The process that
+    executes the guest keeps what it has written from ``kept`` on, for that.
     """
 
     def __init__(self, typed: Callable[[], None] | None = None) -> None:

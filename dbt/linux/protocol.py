@@ -69,6 +69,11 @@ class Frame(NamedTuple):
     value: bytes
 
     @property
+    def size(self) -> int:
+        """How many bytes of the stream it is."""
+        return _HEADER.size + len(self.value)
+
+    @property
     def number(self) -> int:
         """The value of a frame that carries a number: bytes that were taken, or a status as of wait(2)."""
         value: int = _WORD.unpack(self.value)[0]

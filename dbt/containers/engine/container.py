@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
@@ -16,6 +17,7 @@ from dbt.containers.engine.peers import Peer
 from dbt.containers.engine.recorded import recording_plan
 from dbt.containers.engine.records import Record, RecordsError
 from dbt.containers.engine.restarting import Restarts
+from dbt.containers.engine.running_notes import RunningNotes
 from dbt.containers.engine.signals import signal_number
 from dbt.containers.engine.start_errors import start_error
 from dbt.containers.engine.stored_container import StoredContainer
@@ -60,6 +62,7 @@ class Container(StoredContainer):
         self._health = HealthChecks(self)
         self._begun = 0.0
         self._living: asyncio.Task[None] | None = None
+        self._notes = RunningNotes(os.path.join(self.folder, "running"))
         self._log_has_failed = self._is_shutting_down = False
 
     # -- its beginning -------------------------------------------------------------------------
@@ -91,6 +94,7 @@ class Container(StoredContainer):
         state.starting, state.restarting = True, False
         self.save()
         try:
+            self._notes.forget()
             async with self.files.closed():
                 runtime, place = self._parts.runtime, await self.networks.join()
                 if checkpoint is None:
@@ -127,6 +131,7 @@ class Container(StoredContainer):
         self.vm = vm
         self._begun = time.monotonic()
         self.log.open()
+        vm.follow(self)
         state = self.record.state
         state.running, state.starting, state.paused = True, False, vm.is_paused
         self._living = self.spawn(self._live(vm))
@@ -147,6 +152,7 @@ class Container(StoredContainer):
         """
         state, place = self.record.state, self.networks.place
         assert place is not None
+        self._notes.forget()
         await self._parts.runtime.go_on(vm, port, place, files)
         self._note_ports(place)
         self._is_live(vm)
@@ -172,6 +178,7 @@ class Container(StoredContainer):
             raise
         await self._living
         self._health.end()
+        self._notes.close()
         self.log.close()
         self.vm = None
         self.output.end()
@@ -183,10 +190,10 @@ class Container(StoredContainer):
         state = self.record.state
         if not state.running and not state.starting:
             return
-        was_starting = state.starting
+        was_starting, notes = state.starting, self._notes.read()
         place = await self.networks.rejoin([Forward(*one) for one in state.ports])
         try:
-            vm = await self._parts.runtime.attach_again(self.spec(), place, state.pid, state.paused)
+            vm = await self._parts.runtime.attach_again(self.spec(), place, state.pid, state.paused, notes.place, self)
         except (RuntimeFailure, OSError) as failure:
             _log.error("the container %s is lost: %s", self.id[:12], failure)
             vm = None
@@ -204,7 +211,8 @@ class Container(StoredContainer):
         state.running = state.starting = state.paused = state.restarting = False
         state.pid = 0
         if was_started:
-            state.exit_code, state.finished = _LOST, now()
+            ended = notes.ended or Ended(_LOST)
+            state.exit_code, state.oom_killed, state.finished = ended.exit_code, ended.oom_killed, now()
         self._save_or_log()
 
     async def decide(self) -> None:
@@ -262,13 +270,40 @@ class Container(StoredContainer):
         try:
             self.log.write(stream, data)
         except OSError as error:
-            if not self._log_has_failed:
-                _log.error("the log of the container %s cannot be written: %s", self.id[:12], error)
-            self._log_has_failed = True
+            self._log_fails(error)
+
+    @property
+    def has_unkept(self) -> bool:
+        """See :class:`dbt.containers.runtime.linked_vm.Follower`."""
+        return self.log.has_begun
+
+    def note_place(self, position: int) -> None:
+        """See :class:`dbt.containers.runtime.linked_vm.Follower`."""
+        try:
+            self._notes.note_place(position)
+        except OSError as error:
+            self._log_fails(error)
+
+    def note_end(self, ended: Ended) -> None:
+        """See :class:`dbt.containers.runtime.linked_vm.Follower`."""
+        try:
+            self._notes.note_end(ended)
+        except OSError as error:
+            self._log_fails(error)
+
+    def _log_fails(self, error: OSError) -> None:
+        if not self._log_has_failed:
+            _log.error("the log of the container %s cannot be written: %s", self.id[:12], error)
+        self._log_has_failed = True
 
     async def _live(self, vm: ContainerVm) -> None:
         """Follow a VM until its end, and what comes after it."""
-        carrying = asyncio.get_running_loop().create_task(self.output.carry(vm.main, self._keep))
+
+        def keep(stream: int, data: bytes) -> None:
+            self._keep(stream, data)
+            vm.note_kept()
+
+        carrying = asyncio.get_running_loop().create_task(self.output.carry(vm.main, keep))
         try:
             ended = await vm.wait()
         except VmMoved:
@@ -288,6 +323,7 @@ class Container(StoredContainer):
     async def _note_end(self, ended: Ended) -> float | None:
         """Be a container that has ended. Return after how many seconds it is started again, or None for never."""
         self._health.end()
+        self._notes.close()
         with contextlib.suppress(OSError):
             self.log.close()
         state = self.record.state

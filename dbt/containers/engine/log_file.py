@@ -111,6 +111,11 @@ class Log:
         if lines:
             self._append(b"".join(lines))
 
+    @property
+    def has_begun(self) -> bool:
+        """True if there is a line that has no end yet, and is not in the file."""
+        return any(self._begun.values())
+
     def _append(self, data: bytes) -> None:
         assert self._file is not None
         if self._options.most_bytes and self._size and self._size + len(data) > self._options.most_bytes:

@@ -14,9 +14,9 @@ from dbt.containers.network.interface import Interface
 from dbt.containers.runtime import jobs
 from dbt.containers.runtime.checkpoint import PortState, write_checkpoint
 from dbt.containers.runtime.failures import start_failure
-from dbt.containers.runtime.linked_vm import KILLED, MAIN, LinkedVm
+from dbt.containers.runtime.linked_vm import KILLED, LinkedVm
 from dbt.containers.runtime.process_table import processes_of, table
-from dbt.containers.runtime.resync import Resync, Sessions, Summary
+from dbt.containers.runtime.resync import MAIN, Resync, Sessions, Summary
 from dbt.containers.runtime.root_request import (
     CGROUP,
     UPPER,
@@ -60,6 +60,8 @@ _LOWER: Final = "/container/lower"
 #: How long the container's programs may take to stand still, and how often it is looked whether they do, in seconds.
 _FREEZE_S: Final = 5.0
 _LOOK_S: Final = 0.01
+#: How long the output of a container may take to be read that has ended. Its VM ends after that.
+_READING_S: Final = 5.0
 
 
 class ContainerVm(LinkedVm):
@@ -87,13 +89,14 @@ class ContainerVm(LinkedVm):
         if has_program:
             self._begin_watch()
 
-    async def attach(self, pid: int = 0, is_paused: bool = False) -> bool:
-        """Take over the VM of a process that has been killed. Return False if there is none that could be.
+    async def attach(self, pid: int = 0, is_paused: bool = False, place: int | None = None) -> bool:
+        """Take over the VM of a process that has been killed. Return False if there is none that could be. ``place`` is
+        what a follower was told last.
 
         With ``is_paused`` the guest is to stand still, as its user wants. Then, and if it is undecided, it is asked
         when it goes on. ``pid`` is the process ID of the container's own program.
         """
-        self._resync = self._asked = Resync()
+        self._resync = self._asked = Resync(place)
         found = None
         try:
             if await asyncio.to_thread(self.domain.attach, is_paused):
@@ -219,6 +222,11 @@ class ContainerVm(LinkedVm):
             error = "" if self._is_ending else str(ended)
         except RuntimeFailure as failure:
             error = str(failure)
+        if self._follower is not None and self.main.has_code:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_READING_S):
+                    await self.main.all_read()  # as long as there is a VM, the next process could
+            self._follower.note_end(Ended(code, oom_killed, error))
         await self._wind_up()
         self._result.set_result(Ended(code, oom_killed, error))
         await self.destroy()

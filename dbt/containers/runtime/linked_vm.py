@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, Final, Self
+from typing import Any, Final, Protocol, Self
 
 from dbt.containers.runtime import jobs
 from dbt.containers.runtime.checkpoint import PortState, SessionState
 from dbt.containers.runtime.domains import ContainerDomains
 from dbt.containers.runtime.port import AgentPort
 from dbt.containers.runtime.questions import Answerer, Questions
-from dbt.containers.runtime.resync import Resync, Sessions
+from dbt.containers.runtime.resync import MAIN, Resync, Sessions
 from dbt.containers.runtime.session import Session
 from dbt.containers.runtime.shares import domain_limits
 from dbt.containers.runtime.spec import Ended, RuntimeFailure, Spec, VmEnded, machine_card
@@ -21,10 +21,25 @@ from dbt.hypervisor.port_ring import PORT_RING, PieceRing
 from dbt.linux.protocol import Frame, FromGuest, ProtocolError
 
 _ANSWER_S: Final = 30.0
-#: The exit code of a container that was killed, and the session of its own program.
+#: The exit code of a container that was killed.
 KILLED: Final = 137
-MAIN: Final = 0
+#: So much of the guest's stream is kept at most for lines that have no end yet.
+_MOST_KEPT: Final = 1 << 18
 _GONE: Final = frozenset({DomainState.DEFINED, DomainState.CRASHED})
+
+
+class Follower(Protocol):
+    """Who remembers what the next process has to know of a VM if this one is killed."""
+
+    @property
+    def has_unkept(self) -> bool:
+        """True if something that was read of the VM would be lost with this process."""
+
+    def note_place(self, position: int) -> None:
+        """Hear up to where the guest's stream has been taken: :meth:`ContainerVm.attach` needs it."""
+
+    def note_end(self, ended: Ended) -> None:
+        """Hear how the container has ended. Its VM is about to end."""
 
 
 class LinkedVm:
@@ -46,7 +61,7 @@ class LinkedVm:
         self._is_ending = False
         self._is_leaving = False  # it is being moved to another engine
         self._left_with: PortState | None = None  # where its port was when it was moved
-        self._early: list[bytes] | None = None  # what has come before it is known where frames begin
+        self._early: list[tuple[bytes, int]] | None = None  # what has come before it is known where frames begin
         self._early_size = 0
         self._reason = ""
         self._result: asyncio.Future[Ended] = self._loop.create_future()
@@ -63,7 +78,9 @@ class LinkedVm:
         self.domain = domains.define(spec.id, self._hear, **domain_limits(spec.limits))
         console = self.domain.console
         assert isinstance(console, PieceRing)
-        console.take, console.lose = self._take, self._lose
+        console.take, console.lose, console.kept = self._take, self._lose, 0
+        self._console = console
+        self._follower: Follower | None = None
 
     def _spawn(self, work: Coroutine[object, object, None]) -> None:
         task = self._loop.create_task(work)
@@ -172,26 +189,51 @@ class LinkedVm:
 
     def _take(self, data: bytes) -> None:
         """Take what the guest has sent, in the thread that executes it."""
-        self._loop.call_soon_threadsafe(self._receive, data)
+        self._loop.call_soon_threadsafe(self._receive, data, self._console.written)
 
-    def _receive(self, data: bytes) -> None:
+    def _receive(self, data: bytes, end: int) -> None:
+        """Take what the guest has sent up to a position in its stream."""
         if self._is_gone.is_set():
             return
         if self._early is not None:
-            self._early.append(data)
+            self._early.append((data, end))
             self._early_size += len(data)
             if self._early_size > PORT_RING:
                 self._break("the guest has sent more than fits before its port is known")
             return
         try:
             if self._resync is not None:
-                found = self._resync.feed(data)
+                found = self._resync.feed(data, end)
                 if found is None:
                     return
                 data, self._resync = found, None
+                self._port.position = end - len(data)
             self._port.feed(data)
         except ProtocolError as error:
             self._break(str(error))
+            return
+        if "main" not in vars(self) or not self.main.has_unread:
+            self._keep_from(self._port.position)
+
+    def follow(self, follower: Follower) -> None:
+        """Tell a follower what the next process has to know, from now on."""
+        self._follower = follower
+        if self._console.kept:
+            follower.note_place(self._console.kept)
+
+    def note_kept(self) -> None:
+        """Hear that all is kept that has been read of the output of the container's own program."""
+        if (position := self.main.read_to) is not None:
+            self._keep_from(position)
+
+    def _keep_from(self, position: int) -> None:
+        """Let the process of the machine keep nothing of the stream before a position."""
+        kept = self._console.kept or 0
+        follower = self._follower
+        if position > kept and (position - kept > _MOST_KEPT or follower is None or not follower.has_unkept):
+            if follower is not None:
+                follower.note_place(position)
+            self._console.kept = position
 
     def _lose(self, count: int) -> None:
         """Hear, in the thread that executes the guest, that something it has sent is missing."""
@@ -204,8 +246,8 @@ class LinkedVm:
     def _take_early(self) -> None:
         """Take what has been kept."""
         early, self._early = self._early or [], None
-        for data in early:
-            self._receive(data)
+        for data, end in early:
+            self._receive(data, end)
 
     def _receive_gap(self, count: int) -> None:
         if self._resync is None:
@@ -240,6 +282,7 @@ class LinkedVm:
         self._questions.forget()
         if self._adopts:
             self._adopt(found)
+            self.main.find(self._asked.output)
         self._found.set_result(found)
 
     def _adopt(self, found: Sessions) -> None:

@@ -21,6 +21,8 @@ class AgentPort:
     def __init__(self, transmit: Callable[[bytes], None]) -> None:
         self._transmit = transmit
         self._reader = FrameReader()
+        #: How much of the guest's stream has been taken: its bytes up to the end of a frame.
+        self.position = 0
         self._sessions: dict[int, Session] = {}
         self._ended = ""  # why the VM has ended
         self._held: list[bytes] | None = None  # what waits until it may be sent, if anything has to
@@ -49,6 +51,7 @@ class AgentPort:
     def feed(self, data: bytes) -> None:
         """Take what the guest has sent. Raise ProtocolError for what the agent does not send."""
         for one in self._reader.feed(data):
+            self.position += one.size
             if (take := self.takers.get(one.kind)) is not None:
                 take(one)
             elif (session := self._sessions.get(one.session)) is not None:
@@ -83,7 +86,7 @@ class AgentPort:
 
     def begin_with(self, begun: bytes) -> None:
         """Go on where another one had got the beginning of a frame."""
-        self._reader = FrameReader(begun)
+        self._reader, self.position = FrameReader(begun), -len(begun)
 
     # -- implements dbt.containers.runtime.session.Port ------------------------------------------
 

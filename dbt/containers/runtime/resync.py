@@ -1,17 +1,24 @@
 """Finding one's place in what a guest sends, when another process has heard the beginning.
 
-The agent is sent bytes that nobody could foresee. What comes before its answer is given up, which is at most what was
-on its way and not read. What goes to the guest needs nothing of the kind: it is sent in whole pieces.
+The agent is sent bytes that nobody could foresee, and its answer has them. If it is known up to where the other process
+has taken the stream, what comes between there and the answer is not lost: the machine's process keeps that much. What
+goes to the guest needs nothing of the kind: it is sent in whole pieces.
 """
 
 from __future__ import annotations
 
 import secrets
 import struct
+from contextlib import suppress
 from typing import Final, NamedTuple
 
-from dbt.linux.protocol import Frame, FromGuest, ProtocolError, ToGuest, frame
+from dbt.hypervisor.port_ring import PORT_RING
+from dbt.linux.protocol import Frame, FrameReader, FromGuest, ProtocolError, ToGuest, frame
 
+#: The session of the container's own program.
+MAIN: Final = 0
+#: How much is kept while the answer is looked for.
+_MOST: Final = 2 * PORT_RING
 _SIGN: Final = 16
 _HEADER: Final = 8
 _STATUS: Final = struct.Struct("<I")
@@ -38,24 +45,53 @@ class Sessions(NamedTuple):
 
 
 class Resync:
-    """The search for the answer to :attr:`question`."""
+    """The search for the answer to :attr:`question`. ``place`` is the position in the guest's stream, which counts all
+    bytes, up to which another process has taken frames.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, place: int | None = None) -> None:
         self._sign = secrets.token_bytes(_SIGN)
         self._data = bytearray()
+        self._end = 0  # the position behind it
+        self._place = place
         self.question = frame(ToGuest.SYNC, value=self._sign)
+        #: What the container's own program has written between the place and the answer, with the numbers of streams.
+        self.output: list[tuple[int, bytes]] = []
 
-    def feed(self, data: bytes) -> bytes | None:
-        """Return what has come from the answer on, or None as long as there is none."""
+    def feed(self, data: bytes, end: int) -> bytes | None:
+        """Return what has come from the answer on, or None as long as there is none. ``end`` is the position behind
+        ``data``.
+        """
+        if end - len(data) != self._end:
+            self._data.clear()  # something is missing before
+        searched = max(len(self._data) - _SIGN, 0)
         self._data += data
-        at = self._data.find(self._sign)
+        self._end = end
+        at = self._data.find(self._sign, searched)
         if at < 0:
-            del self._data[: -(_HEADER + _SIGN)]
+            if self._place is None or len(self._data) > _MOST:
+                del self._data[: -(_HEADER + _SIGN)]
             return None
         begin = at - _HEADER
         if begin < 0 or self._data[begin] != FromGuest.SYNCED:
             raise ProtocolError("the guest does not answer the question that it was asked")
+        self._find_output(begin)
         return bytes(self._data[begin:])
+
+    def _find_output(self, end: int) -> None:
+        """Read the frames between the place and ``end``, where the answer begins. If these are none, the place was that
+        of another stream, and nothing is found.
+        """
+        begin = -1 if self._place is None else self._place - (self._end - len(self._data))
+        if not 0 <= begin <= end:
+            return
+        reader = FrameReader()
+        with suppress(ProtocolError):
+            found = list(reader.feed(bytes(self._data[begin:end])))
+            if not reader.begun:
+                self.output = [
+                    (one.stream, one.value) for one in found if one.kind is FromGuest.OUTPUT and one.session == MAIN
+                ]
 
     def sessions(self, answer: Frame) -> Sessions:
         """Return what the answer says. Raise ProtocolError for what is none."""

@@ -14,6 +14,7 @@ from dbt.containers.runtime import model
 from dbt.containers.runtime.checkpoint import PortState, read_checkpoint
 from dbt.containers.runtime.container_vm import ContainerVm
 from dbt.containers.runtime.domains import ContainerDomains
+from dbt.containers.runtime.linked_vm import Follower
 from dbt.containers.runtime.recordings import RecordingPlan, new_recording
 from dbt.containers.runtime.root_request import check_texts, directories, main_request, model_request, stopped_request
 from dbt.containers.runtime.spec import MOST_CARDS, RuntimeFailure, Spec, machine_card
@@ -227,23 +228,36 @@ class Runtime:
             raise RuntimeFailure(f"the VM of the container {vm.spec.id[:12]} cannot start: {error}") from error
 
     async def attach_again(
-        self, spec: Spec, connection: Connection | None = None, pid: int = 0, is_paused: bool = False
+        self,
+        spec: Spec,
+        connection: Connection | None = None,
+        pid: int = 0,
+        is_paused: bool = False,
+        place: int | None = None,
+        follower: Follower | None = None,
     ) -> ContainerVm | None:
-        """Return the VM of a container whose daemon was killed, or None if there is none any more. What the container
-        had written and nobody had read may be lost; nothing else is. ``pid``, ``is_paused``: see
-        :meth:`ContainerVm.attach`. A VM that is undecided is connected by :meth:`decide`.
+        """Return the VM of a container whose daemon was killed, or None if there is none any more. What the container's
+        other programs had written and nobody had read is lost, and without a ``place`` what its own has, too; nothing
+        else is. ``pid``, ``is_paused``, ``place``: see :meth:`ContainerVm.attach`. A VM that is undecided is connected
+        by :meth:`decide`. The ``follower`` follows it from the beginning (:meth:`LinkedVm.follow`).
         """
         await self._await_end_of(spec)
         vm = ContainerVm(self._domains, spec)
+        if follower is not None:
+            vm.follow(follower)
         try:
-            if not await vm.attach(pid, is_paused):
+            if not await vm.attach(pid, is_paused, place):
                 return None
         except BaseException:
             await vm.destroy()
             raise
-        if not vm.is_undecided:
-            await _connect(vm, connection)
         self._keep(vm)
+        if not vm.is_undecided and not vm.main.has_ended:
+            try:
+                await _connect(vm, connection)
+            except RuntimeFailure:
+                if not vm.main.has_code:
+                    raise
         return vm
 
     async def decide(self, vm: ContainerVm, connection: Connection | None) -> None:

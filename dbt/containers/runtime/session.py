@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
 from dbt.containers.runtime.spec import VmEnded
@@ -18,7 +18,9 @@ _STEP: Final = WINDOW // 4
 
 
 class Port(Protocol):
-    """What a session needs of its VM's port."""
+    """What a session needs of its VM's port. ``position`` is where the frame ends that it takes."""
+
+    position: int
 
     def send(self, data: bytes) -> None:
         """Send frames. Raise VmEnded if the VM has ended, and RuntimeFailure if it does not read."""
@@ -41,7 +43,9 @@ class Session:
         #: Why it was not started, if that has failed.
         self.failure: Failure | None = None
         self._port = port
-        self._output: deque[tuple[int, bytes]] = deque()
+        self._output: deque[tuple[int, bytes, int]] = deque()  # with the position of its end
+        self._saved: deque[tuple[int, bytes]] = deque()  # output for which no credit is given
+        self._read_to = 0
         self._on_its_way = WINDOW  # what the guest may still send
         self._read = 0  # bytes that were read and for which no credit was given
         self._room = 0  # bytes of input that the agent takes
@@ -58,14 +62,34 @@ class Session:
 
         The program waits when it has written more than a window that nobody reads.
         """
-        await self._until(lambda: bool(self._output) or self._over)
+        await self._until(lambda: bool(self._output or self._saved) or self._over)
+        if self._saved:
+            self._changed.set()
+            return self._saved.popleft()
         if not self._output:
             return None
-        stream, data = self._output.popleft()
+        self._changed.set()
+        stream, data, self._read_to = self._output.popleft()
         self._read += len(data)
         if self._read >= _STEP and not self._over:
             self._give_credit()
         return stream, data
+
+    @property
+    def has_unread(self) -> bool:
+        """True if it has written something that has not been read."""
+        return bool(self._output or self._saved)
+
+    @property
+    def read_to(self) -> int | None:
+        """The position in the guest's stream up to which everything of it has been read, if that is known."""
+        if self._saved:
+            return None
+        return self._read_to if self._output else self._port.position
+
+    async def all_read(self) -> None:
+        """Return when all that it has written has been read."""
+        await self._until(lambda: not self.has_unread)
 
     async def write(self, data: bytes) -> None:
         """Give it input. Return when the guest has room for it. What a program that has ended does not read is lost."""
@@ -108,6 +132,11 @@ class Session:
         """True if the program has ended, or the VM has. What it has written may not have been read."""
         return self._over
 
+    @property
+    def has_code(self) -> bool:
+        """True if the program has ended, and not its VM with it."""
+        return self._code is not None
+
     async def started(self) -> None:
         """Return when the program executes, or when that has failed (:attr:`failure`). Raise VmEnded."""
         await self._until(lambda: self._begun or self._over)
@@ -133,7 +162,7 @@ class Session:
                 self._begun, self.pid, self._room = True, one.number, INPUT_MOST
             case FromGuest.OUTPUT if self._begun and len(one.value) <= self._on_its_way:
                 self._on_its_way -= len(one.value)
-                self._output.append((one.stream, one.value))
+                self._output.append((one.stream, one.value, self._port.position))
             case FromGuest.TAKEN if self._begun and one.number <= INPUT_MOST - self._room:
                 self._room += one.number
             case FromGuest.ENDED if self._begun:
@@ -166,6 +195,11 @@ class Session:
         self._begun, self.pid, self._room = True, pid, INPUT_MOST - waiting
         self._on_its_way, self._read = credit, WINDOW - credit
         self._give_credit()
+
+    def find(self, output: Iterable[tuple[int, bytes]]) -> None:
+        """Have output that came before this process, and that nobody has read."""
+        self._saved.extend(output)
+        self._changed.set()
 
     @property
     def flow(self) -> tuple[int, int]:

@@ -120,7 +120,7 @@ class AloneRunner:
         slice_units = max(int(process.conduct.rate * _TURN_S), 1)
         left, memory, ahead = process.instructions_left, process.most_memory, self._time.ahead
         done = process.execute(
-            say.Execute(min(units, slice_units), seconds, True, self._origin_ns, ahead, left, memory, tick, b"", {})
+            say.Execute(min(units, slice_units), seconds, True, self._origin_ns, ahead, left, memory, tick, b"", {}, 0)
         )
         self._used += done.instructions + done.charged
         self._used_ns += thread_time_ns() - began

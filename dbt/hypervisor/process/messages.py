@@ -109,7 +109,8 @@ class EndRecording(_Message):
 
 class Execute(_Message):
     """Execute a turn: see :class:`dbt.hypervisor.carrier.Terms`. Before, let time pass up to ``wait_until``, and give
-    the guest what was typed, and the frames that have come from each hub.
+    the guest what was typed, and the frames that have come from each hub. What its port has written before ``kept``
+    is nobody's any more, or, without that, all that the host has.
     """
 
     units: int
@@ -122,6 +123,7 @@ class Execute(_Message):
     wait_until: int | None
     typed: bytes
     frames: dict[str, list[bytes]]
+    kept: int | None = None
 
 
 class Interrupt(_Message):

@@ -201,7 +201,7 @@ class ProcessVm:
         waits_until, self._waits_until, self._has_arrivals, self._stop_by = self._waits_until, None, False, None
         cpu_s = seconds_on_processor(self.pid)
         try:
-            self._send(say.Execute(*terms, waits_until, typed, frames))
+            self._send(say.Execute(*terms, waits_until, typed, frames, self._console.kept))
             outcome = self._over(self._receive_done(terms.seconds, cpu_s))
         except VmLost as lost:
             return Outcome.failed(str(lost), 0)

@@ -335,7 +335,8 @@ class VmProcess:
         """Execute a turn."""
         self._has_told = False
         if isinstance(self._console, PortRing):
-            self._console.forget(self._printed)  # which the host has, since it goes on
+            has = self._printed  # which the host has, since it goes on
+            self._console.forget(has if message.kept is None else min(message.kept, has))
         for hub, frames in message.frames.items():
             if (end := self._hubs.get(hub)) is not None:
                 end.send(*frames)

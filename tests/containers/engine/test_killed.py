@@ -16,10 +16,11 @@ from urllib.parse import quote
 import pytest
 
 from dbt.hypervisor.process.lease import leases
-from tests.containers.engine.asking import create, hijack, running
+from tests.containers.engine.asking import create, demultiplexed, hijack, running
 from tests.containers.engine.engines import TIMEOUT, TestEngine, engine_in
 from tests.containers.engine.images import add_images
 from tests.containers.images.archives import archive, member
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -69,6 +70,35 @@ def test_an_engine_that_is_killed(folder: Path) -> None:
         connection.close()
         assert engine.ask("POST", "/containers/new/start").status == 204
         assert engine.ask("POST", "/containers/new/wait").json["StatusCode"] == 0
+
+
+def test_nothing_of_a_log_is_lost_and_nothing_twice_when_an_engine_is_killed(folder: Path) -> None:
+    """A container goes on, ends while there is no engine, and its log has all that it has written, in its order."""
+    lines = [str(number) for number in range(60)]
+    words = [word for line in lines for word in ("say", line, "compute", "10")]
+    with engine_in(folder) as engine:
+        create(engine, "box", "words", *words)
+        assert engine.ask("POST", "/containers/box/start").status == 204
+
+        def log() -> list[str]:
+            said = demultiplexed(engine.ask("GET", "/containers/box/logs?stdout=1").body)
+            return b"".join(data for _, data in said).decode().split()
+
+        wait_until(log, "the first line")
+        engine.end(signal.SIGKILL)
+        assert 0 < len(log_file(folder)) < len(lines)
+        for _ in range(2):
+            engine.start()
+            engine.end(signal.SIGKILL)
+        engine.start()
+        assert engine.ask("POST", "/containers/box/wait").json == {"StatusCode": 0}
+        assert log() == lines
+
+
+def log_file(folder: Path) -> list[str]:
+    """Return what is in the log of the only container."""
+    (path,) = folder.glob("containers/*/*-json.log")
+    return [json.loads(line)["log"] for line in path.read_text().splitlines()]
 
 
 def test_one_that_is_always_started_again_is_removed(folder: Path) -> None:

@@ -133,8 +133,70 @@ def test_finding_ones_place_in_any_pieces() -> None:
         found, at = None, 0
         while found is None:
             size = random.randrange(1, 40)
-            found, at = resync.feed(data[at : at + size]), at + size
+            piece = data[at : at + size]
+            at += len(piece)
+            found = resync.feed(piece, at)
         assert (found + data[at:]) == answer + behind
+
+
+def _output(text: bytes, session: int = 0, stream: int = 1) -> bytes:
+    return from_guest(FromGuest.OUTPUT, text, session, stream)
+
+
+@pytest.mark.parametrize(
+    ("place", "found"),
+    [
+        (1000, [(1, b"one"), (2, b"two")]),
+        (1011, [(2, b"two")]),
+        (1000 + 11 + 11 + 13 + 12, []),
+        (999, []),  # it is not kept so far back
+        (1001, []),  # where no frame begins
+        (5000, []),  # of another guest
+        (None, []),
+    ],
+)
+@pytest.mark.parametrize("size", [1, 7, 10_000])
+def test_what_came_between_the_place_and_the_answer_is_found(
+    place: int | None, found: list[tuple[int, bytes]], size: int
+) -> None:
+    """Output of other programs than the container's own is for nobody any more."""
+    resync = Resync(place)
+    answer = from_guest(FromGuest.SYNCED, resync.question[8:] + word(0xFFFFFFFF))
+    before = _output(b"one") + _output(b"two", stream=2) + _output(b"other", 1) + from_guest(FromGuest.TAKEN, word(6))
+    data, said = before + answer + b"behind", None
+    for at in range(0, len(data), size):
+        piece = data[at : at + size]
+        if (said := resync.feed(piece, 1000 + at + len(piece))) is not None:
+            assert (said + data[at + size :]) == answer + b"behind"
+            break
+    assert said is not None
+    assert resync.output == found
+
+
+def test_what_came_before_a_gap_is_not_taken_for_what_came_behind_it() -> None:
+    resync = Resync(1000)
+    assert resync.feed(_output(b"one"), 1011) is None
+    answer = from_guest(FromGuest.SYNCED, resync.question[8:] + word(0xFFFFFFFF))
+    assert resync.feed(_output(b"two") + answer, 2000) == answer
+    assert resync.output == []
+
+
+def test_output_that_is_found_gives_no_credit_and_comes_first() -> None:
+    async def run() -> None:
+        port, session, sent = opened()
+        port.feed(STARTED)
+        session.find([(1, b"found"), (2, b"more")])
+        port.feed(b"".join(FULL))
+        sent.clear()
+        assert session.read_to is None  # there is no place in the middle of it
+        assert [await session.read(), await session.read()] == [(1, b"found"), (2, b"more")]
+        assert not sent
+        for number in range(1, len(FULL) + 1):
+            await session.read()
+            assert session.read_to == len(STARTED) + number * len(FULL[0])
+        assert sum(int.from_bytes(one[8:12], "little") for one in sent) == WINDOW
+
+    asyncio.run(run())
 
 
 @pytest.mark.parametrize("value", [b"", b"other sign 12345", "short", "uneven"])
