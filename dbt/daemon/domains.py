@@ -278,7 +278,7 @@ class Domains:
         except BaseException:
             if record.domain.state is DomainState.DEFINED:
                 if before is None:
-                    self._forget(record)
+                    self._forget_if_known(record)
                 else:
                     self._redefine(record, before)
             raise
@@ -323,17 +323,29 @@ class Domains:
                 return
             self._forget(record)
 
+    def _forget_if_known(self, record: Record) -> None:
+        """Forget a domain, unless somebody has done it first."""
+        with record.busy:
+            if self._records.get(record.name) is record:
+                self._forget(record)
+
     def _forget(self, record: Record) -> None:
         self._store.remove(record.domain.uuid)
+        try:
+            self._remove_files(record)
+        except OSError as error:  # the next daemon tries it again
+            _log.error("what there was of the domain %s is not removed: %s", record.name, error)
+        with self._defining:
+            self.host.undefine(record.name, destroy=True)
+            del self._records[record.name]
+        self._tell(time(), record.name, "undefined", "")
+
+    def _remove_files(self, record: Record) -> None:
         if record.managed_save is not None:
             saved_definitions.remove(record.managed_save)
         _remove_socket(record)
         if os.path.isdir(snapshots := os.path.join(self._states, str(record.domain.uuid))):
             shutil.rmtree(snapshots)
-        with self._defining:
-            self.host.undefine(record.name, destroy=True)
-            del self._records[record.name]
-        self._tell(time(), record.name, "undefined", "")
 
     def set_autostart(self, name: str, autostart: bool) -> None:
         """Say whether a domain starts when the daemon does."""
@@ -414,7 +426,7 @@ class Domains:
         try:
             self.start(record.name)
         except BaseException:
-            self._forget(record)
+            self._forget_if_known(record)
             raise
         return record
 
@@ -531,6 +543,8 @@ class Domains:
             except RequestError as error:
                 _log.error("%s", error)
                 self._tell(time(), record.name, "failed", str(error))
+            except Exception:
+                _log.exception("the end of the domain %s is not settled", record.name)
 
     def _settle_one(self, record: Record) -> None:
         if record.reboots:
