@@ -15,6 +15,7 @@ from dbt.devices.state import StateError
 from dbt.hypervisor.xen.store.server import Type
 from dbt.hypervisor.xen.store.transaction_log import TransactionLog
 from dbt.hypervisor.xen.store.tree import LONGEST_PATH, MOST_NODES, Tree
+from tests.xen.fuzz_states import MAKERS, Device, exercise, furnish
 from tests.xen.guests import Caller, domain_machine
 from tests.xen.store_client import HOME, PAGE, Client
 
@@ -224,6 +225,23 @@ def test_the_log_of_a_transaction_is_read_once(client: Client, monkeypatch: pyte
     assert store.server.transactions[number] == log
     assert client.ask(Type.TRANSACTION_END, b"T\0", number) == b"OK\0"
     assert client.ask(Type.READ, b"data/large\0") == bytes(2000)
+
+
+@pytest.mark.parametrize("make", MAKERS)
+@pytest.mark.parametrize("node", ["/local", HOME, f"{HOME}/device", "/local/domain/0/backend"])
+def test_nodes_of_devices_that_are_removed(make: Callable[[], Device], node: str) -> None:
+    """A back end ends with the nodes of its front end, and gives back what it holds. The domain goes on. Without its
+    own nodes it serves on.
+    """
+    made = make()
+    furnish(made.bench)
+    domain, back_end = made.bench.caller.domain, made.front.back_end
+    assert back_end.is_connected and domain.grants.held
+    domain.store.receive_request(bytes([Type.RM]) + node.encode() + b"\0")
+    assert back_end.is_connected == (node == "/local/domain/0/backend")
+    assert bool(domain.grants.held) == back_end.is_connected
+    exercise(made)
+    made.bench.close()
 
 
 def _counted(method: Callable[..., Any], calls: list[int]) -> Callable[..., Any]:
