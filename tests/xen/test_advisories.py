@@ -133,6 +133,26 @@ def test_no_event_is_longer_than_a_message(client: Client) -> None:
     assert len(client.events) == 2
 
 
+def test_events_of_the_toolstack_do_not_pile_up(client: Client) -> None:
+    """XSA-326: a guest that does not read them hears of each watch once more, and of what comes when it has read."""
+    store, target = client.caller.domain.store, b"memory/target\0"
+    watches = {target + b"%d" % number + b"t" * 3000 + b"\0" for number in range(MOST_WATCHES)}
+    for watch in sorted(watches):
+        assert client.ask(Type.WATCH, watch) == b"OK\0"
+    for number in range(100):
+        store.receive(bytes([Type.WRITE]) + target + b"%d" % number)
+        assert len(store.answers) < 1 << 19 and len(store.heard) <= MOST_WATCHES
+    store.restore(store.save())
+    client.events.clear()
+    client.send(b"")
+    assert client.ask(Type.READ, target) == b"99" and set(client.events) == watches
+    assert len(client.events) >= 2 * MOST_WATCHES and not store.answers and not store.heard
+    client.events.clear()
+    store.receive(bytes([Type.WRITE]) + target + b"100")
+    client.send(b"")
+    assert client.ask(Type.READ, target) == b"100" and set(client.events) == watches
+
+
 def test_nodes_may_be_deep(client: Client) -> None:
     """As deep as a path can be: made, listed, changed in a transaction, and removed at once."""
     depth = 900

@@ -131,19 +131,24 @@ class StoreRing(Stateful):
 
     def _do_outside(self, data: bytes) -> None:
         path, events = self.server.change(int.from_bytes(data[:1], "little"), data[1:])
-        self._send(events)
+        self._send(path, events)
         self._tell(path)
 
-    def _send(self, events: bytes) -> None:
-        """Send the guest events."""
-        self.answers += events
+    def _send(self, path: str, events: bytes) -> None:
+        """Send the guest events of what domain 0 has done to a node. If it does not read them, they wait as those of
+        what other guests do.
+        """
+        if len(self.answers) < _MOST_WAITING:
+            self.answers += events
+        else:
+            self.hear(path)
         if self._put():
             self.ports.notify(self.port, self.receiver)
 
     # -- other guests --------------------------------------------------------------------------
 
     def hear(self, path: str) -> None:
-        """Another guest has changed a node: keep what there is to say until :meth:`deliver`. The same is said once. If
+        """Somebody else has changed a node: keep what there is to say until :meth:`deliver`. The same is said once. If
         the guest does not read what others make it hear, it hears of each watch that there is something.
         """
         for event in self.server.heard(path, is_short=len(self.heard) >= _MOST_HEARD):
@@ -170,7 +175,7 @@ class StoreRing(Stateful):
 
     def write(self, path: str, value: bytes) -> None:
         """Write a node, and tell the guest if it watches it."""
-        self._send(self.server.write(path, value))
+        self._send(path, self.server.write(path, value))
         self._report(path)
         self._spread(path)
 
