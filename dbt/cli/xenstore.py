@@ -5,6 +5,7 @@ The domain is one of ``dbt vm``, or what ``dbt run --xen --xenstore`` runs.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import stat
@@ -22,6 +23,7 @@ _MEANINGS: Final = {
     "ENOENT": "there is no such node (a domain has its nodes when its kernel has looked for Xen)",
     "EINVAL": "this is no path of a node",
     "EEXIST": "it is there already",
+    "EBUSY": "as many programs are connected as can be",
     "E2BIG": "there is more than an answer can hold",
 }
 _TOKEN: Final = b"dbt"
@@ -41,7 +43,8 @@ def xenstore(domain: str, operation: str, node: str, value: str | None) -> int:
     if len(payload) > LARGEST_PAYLOAD:
         raise CommandError(f"NODE and VALUE have at most {LARGEST_PAYLOAD - 1} bytes together.", Status.USAGE)
     with _connected(place) as connection:
-        connection.sendall(message(OPERATIONS[operation], 1, 0, payload))
+        with contextlib.suppress(ConnectionError):  # what is received says why
+            connection.sendall(message(OPERATIONS[operation], 1, 0, payload))
         while True:
             kind, data = _receive(connection, place)
             match kind:

@@ -6,6 +6,7 @@ and is answered then. There are no transactions here. Nothing waits, and no clie
 
 from __future__ import annotations
 
+import contextlib
 import select
 import socket
 from collections import deque
@@ -169,13 +170,17 @@ class StoreSocket(Closing):
                 client.connection.close()
 
     def _accept(self) -> None:
-        try:
-            connection = accepted(self._listener)
-        except OSError:  # nobody waits, or has gone again
-            return
-        if len(self._clients) < _MOST_CLIENTS:
-            self._clients.append(_Client(connection))
-        else:
+        """Let those in who wait, as far as there is room for them. Others hear that there is none."""
+        for _ in range(_MOST_CLIENTS):
+            try:
+                connection = accepted(self._listener)
+            except OSError:  # nobody waits, or has gone again
+                return
+            if len(self._clients) < _MOST_CLIENTS:
+                self._clients.append(_Client(connection))
+                continue
+            with contextlib.suppress(OSError):
+                connection.send(message(Type.ERROR, 0, 0, b"EBUSY\0"), socket.MSG_NOSIGNAL)
             connection.close()
 
     def _answer(self, client: _Client, kind: int, request: int, transaction: int, payload: bytes) -> bytes:

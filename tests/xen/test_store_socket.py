@@ -218,6 +218,14 @@ def test_the_command(place: str) -> None:
         assert run("rm", "data/x").returncode == 0
         failed = run("read", "data/x")
         assert failed.returncode == 125 and "ENOENT" in failed.stderr
+        others = []
+        for _ in range(16):
+            others.append(Program(place))
+            assert others[-1].ask(Type.READ, b"domid\0") == (Type.READ, b"1")
+        failed = run("ls", "data")
+        assert failed.returncode == 125 and "EBUSY: as many programs are connected as can be" in failed.stderr
+        for other in others:
+            other.connection.close()
         watching = subprocess.Popen(
             [sys.executable, "-m", "dbt", "xenstore", place, "watch", "data"], stdout=subprocess.PIPE, text=True
         )
