@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -68,7 +69,10 @@ class Database:
             except sqlite3.IntegrityError:
                 raise  # what is to be written breaks a rule: that is no fault of the file
             except sqlite3.DatabaseError as error:
-                raise self._failure(f"the database {self._path} cannot be written: {error}") from None
+                why = str(error)
+                if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+                    why = f"there is no room left on the disk of {os.path.dirname(self._path)}. Make some there"
+                raise self._failure(f"the database {self._path} cannot be written: {why}") from None
             finally:
                 if self._connection.in_transaction:  # SQLite itself ends one for which the disk has no room
                     self._connection.execute("ROLLBACK")

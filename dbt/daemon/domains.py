@@ -189,8 +189,7 @@ class Domains:
             if not persistent:
                 raise Conflict(f"there is a domain {record.name} already: say `dbt vm start {record.name}`")
             definition = self._machines.check(msgspec.structs.replace(definition, uuid=record.domain.uuid))
-            record.persistent = True
-            self._redefine(record, definition)
+            self._redefine(record, definition, persistent=True)
             return record
 
     def _define_new(self, definition: Definition, persistent: bool, made: Definition | None = None) -> Record:
@@ -240,14 +239,21 @@ class Domains:
         with self._defining:
             if definition.name in self._records:
                 raise Conflict(f"there is a domain {definition.name} already")
-            clone = record.domain.clone(definition.name)
-            definition, made = (
-                self._machines.check(msgspec.structs.replace(one, uuid=clone.uuid)) for one in (definition, made)
-            )
+            try:
+                clone = record.domain.clone(definition.name)
+            except OSError as error:
+                raise HostFailed(f"the domain {record.name} cannot be cloned: {error}") from None
+            try:
+                definition, made = (
+                    self._machines.check(msgspec.structs.replace(one, uuid=clone.uuid)) for one in (definition, made)
+                )
+                self._store.put(definition, made, True)
+            except BaseException:
+                self.host.undefine(clone.name, destroy=True)
+                raise
             boot = self._machines.boot(made)
             found = Record(definition, made, True, None, clone, boot, told=DomainState.PAUSED, is_stale=True)
             self._records[found.name] = found
-            self._keep(found)
         self._tell(time(), found.name, "defined", f"as a clone of {record.name}")
         if goes_on:
             clone.resume()
@@ -290,20 +296,20 @@ class Domains:
         """
         self._store.set_paused(record.domain.uuid, record.domain.state is DomainState.PAUSED)
         if persistent and not record.persistent:
-            record.persistent = True
-            self._keep(record)
+            self._keep(record, record.definition, persistent=True)
 
-    def _keep(self, record: Record) -> None:
-        self._store.put(record.definition, record.made, record.persistent)
+    def _keep(self, record: Record, definition: Definition, persistent: bool) -> None:
+        """Have another definition of a domain. If it cannot be remembered, nothing has changed."""
+        self._store.put(definition, record.made, persistent)
+        record.definition, record.persistent = definition, persistent
 
-    def _redefine(self, record: Record, definition: Definition) -> None:
+    def _redefine(self, record: Record, definition: Definition, persistent: bool | None = None) -> None:
         """Keep another definition of a domain that is in use. Its limits hold at once, and all else from the next start
         on, also that it has no limit of memory any more.
         """
-        self._store.put(definition, record.made, record.persistent)
         loses_limit = record.definition.limits.memory is not None and definition.limits.memory is None
+        self._keep(record, definition, record.persistent if persistent is None else persistent)
         record.is_stale = record.is_stale or loses_limit
-        record.definition = definition
         record.domain.set_limits(**definition.limits_of_domain)
         self._tell(time(), record.name, "defined", "")
 
@@ -317,9 +323,7 @@ class Domains:
         """Forget a domain that has ended, with its snapshots. One that runs is forgotten when it ends."""
         with self.use(name) as record:
             if record.domain.state in OCCUPIED:
-                record.definition = msgspec.structs.replace(record.definition, autostart=False)
-                record.persistent = False
-                self._keep(record)
+                self._keep(record, msgspec.structs.replace(record.definition, autostart=False), persistent=False)
                 return
             self._forget(record)
 
@@ -367,6 +371,7 @@ class Domains:
             else:
                 self.start_from(record, saved, made=read_beside(saved))
             if saved is not None:
+                record.managed_save = None  # also if that cannot be remembered: it would be a second past
                 self.set_managed_save(record, None)
                 saved_definitions.remove(saved)
 
@@ -434,7 +439,11 @@ class Domains:
         """Let the guest stand still."""
         with self.use(name) as record:
             record.domain.pause()
-            self._store.set_paused(record.domain.uuid, True)
+            try:
+                self._store.set_paused(record.domain.uuid, True)
+            except RequestError:
+                record.domain.resume()
+                raise
 
     def resume(self, name: str, force: bool = False) -> None:
         """Let a guest that was suspended go on; with ``force``, also one whose machine may run elsewhere."""
@@ -442,7 +451,11 @@ class Domains:
             self._store.set_paused(record.domain.uuid, False)
             try:
                 record.domain.resume(force)
+            except LifecycleError:
+                self._store.set_paused(record.domain.uuid, record.domain.state is DomainState.PAUSED)
+                raise
             except ValueError as error:  # of a disk or a network
+                self._store.set_paused(record.domain.uuid, True)
                 raise Conflict(f"the domain {record.name} cannot run here: {error}") from None
 
     def destroy(self, name: str) -> None:

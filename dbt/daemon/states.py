@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from time import time
 from typing import Final
 
@@ -100,7 +100,8 @@ class SavedStates:
         with self._domains.use(name) as record, self._standing_still(record) as state:
             path = os.path.join(self._directory, f"{record.domain.uuid}{_SUFFIX}")
             _write(record, state, path)
-            self._domains.set_managed_save(record, path)
+            with _removed_on_failure(path):
+                self._domains.set_managed_save(record, path)
             self._end_saved(record)
 
     # -- snapshots -----------------------------------------------------------------------------
@@ -126,7 +127,8 @@ class SavedStates:
             _write(record, state, path)
             shown = DomainState.PAUSED if was is DomainState.PAUSED else DomainState.RUNNING
             made = Snapshot(snapshot, created, shown.value, path)
-            self._store.add_snapshot(uuid, made)
+            with _removed_on_failure(path):
+                self._store.add_snapshot(uuid, made)
             self._tell(created, record.name, "snapshot", snapshot)
             return made
 
@@ -176,6 +178,17 @@ class SavedStates:
                 raise Conflict(f"the domain {record.name} cannot be cloned: {error}") from None
 
 
+@contextmanager
+def _removed_on_failure(path: str) -> Iterator[None]:
+    """Remove a saved machine if the block raises, which was to remember it."""
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            saved_definitions.remove(path)
+        raise
+
+
 def _write(record: Record, state: VmState, path: str, alone: bool = False) -> None:
     """Write a state to a file, unless ``alone`` with the definition of its machine, and give back its memory."""
     from dbt.snapshot.snapshots import write_snapshot
@@ -188,7 +201,8 @@ def _write(record: Record, state: VmState, path: str, alone: bool = False) -> No
         raise HostFailed(f"the domain {record.name} is not saved: {error}") from None
     except OSError as error:
         raise HostFailed(
-            f"the domain {record.name} is not saved: its definition cannot be written beside {path}: {error.strerror}"
+            f"the domain {record.name} is not saved: its definition cannot be written beside {path}: {error.strerror}. "
+            "Make room there, or name another place"
         ) from None
 
 

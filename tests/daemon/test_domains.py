@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from uuid import uuid4
+from uuid import UUID, uuid4
 
+import msgspec
 import pytest
 
 from dbt.cli.vm.machines import OptionMachines
+from dbt.daemon.database import Database
 from dbt.daemon.definition import Definition
-from dbt.daemon.domains import Domains, Record
+from dbt.daemon.domains import RUNS, Domains, Record
+from dbt.daemon.errors import Conflict, HostFailed
+from dbt.daemon.states import SavedStates
 from dbt.daemon.store import Store
+from dbt.hypervisor.domain import Domain
+from dbt.hypervisor.lifecycle import ALIVE
 from dbt.hypervisor.threads import ThreadCarrier
 from tests.assembler import assemble
 from tests.domains.guests import GUESTS
@@ -21,19 +27,23 @@ from tests.waiting import wait_until
 
 @contextmanager
 def domains_in(folder: Path) -> Iterator[Domains]:
-    store = Store(str(folder / "vm.sqlite"))
-    made = Domains(store, OptionMachines(), ThreadCarrier(), str(folder), lambda *event: None, 1, 1_000_000)
+    store, states = Store(str(folder / "vm.sqlite")), folder / "states"
+    states.mkdir()
+    made = Domains(store, OptionMachines(), ThreadCarrier(), str(states), lambda *event: None, 1, 1_000_000)
     try:
         yield made
     finally:
         for record in made.all():
-            made.undefine(record.name)
+            if record.domain.state in ALIVE:
+                record.domain.destroy()
+            if record.persistent:  # others are forgotten then
+                made.undefine(record.name)
         made.close()
         store.close()
 
 
-def definition(folder: Path, name: str) -> Definition:
-    (folder / "guest").write_bytes(assemble(GUESTS["exits"], 0))
+def definition(folder: Path, name: str, guest: str = "exits") -> Definition:
+    (folder / "guest").write_bytes(assemble(GUESTS[guest], 0))
     options: dict[str, str | int | bool | list[str]] = {"program": str(folder / "guest"), "base": 0, "memory": "1M"}
     return Definition(name=name, machine=options, uuid=uuid4())
 
@@ -64,3 +74,110 @@ def test_one_end_that_fails_leaves_the_others_settled(
             domains.create(definition(tmp_path, name))
         wait_until(lambda: [record.name for record in domains.all()] == ["one"], "the end of a transient domain")
         assert "the end of the domain one is not settled" in caplog.text
+
+
+class FullDisk:
+    """A disk on which nothing can be remembered from :meth:`fill` on."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._monkeypatch = monkeypatch
+
+    def fill(self) -> None:
+        @contextmanager
+        def writing(database: Database, durable: bool = True) -> Iterator[None]:
+            raise HostFailed("there is no room left on the disk")
+            yield
+
+        self._monkeypatch.setattr(Database, "writing", writing)
+
+    def empty(self) -> None:
+        self._monkeypatch.undo()
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> FullDisk:
+    return FullDisk(monkeypatch)
+
+
+def states_of(domains: Domains, folder: Path) -> SavedStates:
+    return SavedStates(domains, domains._store, OptionMachines(), str(folder / "states"), lambda *event: None)
+
+
+def test_what_cannot_be_remembered_is_not_done(tmp_path: Path, disk: FullDisk) -> None:
+    with domains_in(tmp_path) as domains:
+        states = states_of(domains, tmp_path)
+        first = definition(tmp_path, "one", "spinner")
+        record = domains.define(first)
+        domains.start("one")
+        before = record.definition
+        attempts: list[Callable[[], object]] = [
+            lambda: domains.undefine("one"),
+            lambda: domains.suspend("one"),
+            lambda: domains.set_autostart("one", True),
+            lambda: domains.define(msgspec.structs.replace(first, machine={**first.machine, "memory": "2M"})),
+            lambda: domains.define(definition(tmp_path, "two", "spinner")),
+            lambda: domains.create(definition(tmp_path, "three", "spinner")),
+            lambda: states.create_snapshot("one", "then"),
+            lambda: states.clone("one", "four"),
+            lambda: states.managed_save("one"),
+        ]
+        disk.fill()
+        for attempt in attempts:
+            with pytest.raises(HostFailed, match="no room left"):
+                attempt()
+            assert record.domain.state in RUNS
+            assert (record.definition, record.persistent, record.managed_save) == (before, True, None)
+            assert domains.all() == [record]
+            assert list(domains.host.domains) == ["one"]
+            assert [path for path in (tmp_path / "states").rglob("*") if path.is_file()] == []
+        disk.empty()
+        for attempt in attempts[1:]:
+            attempt()
+        assert {one.name for one in domains.all()} == {"one", "two", "three", "four"}
+
+
+def test_a_suspended_domain_that_cannot_go_on_stays_suspended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also for the next daemon."""
+
+    def refuses(self: Domain, force: bool = False) -> None:
+        raise ValueError("its disk has changed")
+
+    def paused() -> list[bool]:
+        return [one.paused for one in domains._store.domains()]
+
+    with domains_in(tmp_path) as domains:
+        record = domains.define(definition(tmp_path, "one", "spinner"))
+        domains.start("one")
+        domains.suspend("one")
+        with monkeypatch.context() as patched:
+            patched.setattr(Domain, "resume", refuses)
+            with pytest.raises(Conflict, match="its disk has changed"):
+                domains.resume("one")
+        assert paused() == [True]
+        domains.resume("one")
+        assert record.domain.state in RUNS
+        assert paused() == [False]
+        with pytest.raises(Conflict):
+            domains.resume("one")
+        assert paused() == [False]
+
+
+def test_a_saved_machine_that_goes_on_is_not_started_from_there_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Although that cannot be remembered: what it has done since would be done twice."""
+
+    def forgets_nothing(self: Store, uuid: UUID, path: str | None) -> None:
+        raise HostFailed("there is no room left on the disk")
+
+    with domains_in(tmp_path) as domains:
+        states = states_of(domains, tmp_path)
+        record = domains.define(definition(tmp_path, "one", "spinner"))
+        domains.start("one")
+        states.managed_save("one")
+        with monkeypatch.context() as patched:
+            patched.setattr(Store, "set_managed_save", forgets_nothing)
+            with pytest.raises(HostFailed):
+                domains.start("one")
+        assert record.domain.state in RUNS
+        assert record.managed_save is None

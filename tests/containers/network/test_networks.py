@@ -233,7 +233,10 @@ def test_a_disk_that_is_full_is_said_and_changes_nothing(tmp_path: Path) -> None
         connection.execute("INSERT INTO texts VALUES ('kept')")
         (pages,) = connection.execute("PRAGMA page_count").fetchone()
     database.rows(f"PRAGMA max_page_count = {pages}")  # SQLite's error is the same as for a disk
-    with pytest.raises(NetworkFailure, match="database or disk is full"), database.writing() as connection:
+    with (
+        pytest.raises(NetworkFailure, match="there is no room left on the disk of"),
+        database.writing() as connection,
+    ):
         connection.execute("INSERT INTO texts VALUES (?)", ("x" * 100_000,))
     assert database.rows("SELECT text FROM texts") == [("kept",)]
     with database.writing() as connection:
