@@ -264,6 +264,20 @@ def test_tls_asks_both_sides_who_they_are(tmp_path: Path) -> None:
         Place.parse("tcp:127.0.0.1:7", str(tmp_path)).connect()
 
 
+def test_a_side_that_breaks_its_connection_has_no_address() -> None:
+    """That is an end of the connection like any other, for whoever asks then."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        theirs = socket.create_connection(server.getsockname())
+        with Channel(server.accept()[0]) as channel:
+            assert channel.peer == "127.0.0.1"
+            theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            theirs.close()
+            with pytest.raises(MigrationError, match="the connection is lost"):
+                channel.receive(Kind.HELLO)
+            with pytest.raises(MigrationError, match="the connection is lost"):
+                assert channel.peer
+
+
 def test_passt_does_not_leave_its_host() -> None:
     machine = Machine(1 << 20, "threaded", board="virt", nets=[Net("none")], console=CaptureConsole())
     with receiving(Place.parse("tcp:127.0.0.1:0")) as there, pytest.MonkeyPatch.context() as patch:

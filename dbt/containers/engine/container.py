@@ -92,7 +92,11 @@ class Container(StoredContainer):
         if checkpoint is not None and definition.recording:
             raise BadParameter("a container that is recorded starts at its beginning, and from no checkpoint")
         state.starting, state.restarting = True, False
-        self.save()
+        try:
+            self.save()
+        except RecordsError:
+            state.starting = False
+            raise
         try:
             self._notes.forget()
             async with self.files.closed():
@@ -481,9 +485,15 @@ class Container(StoredContainer):
         self.check_decided()
         if state.paused:
             raise Conflict(f"Container {self.id} is already paused")
-        await self.vm.pause()
+        vm = self.vm
+        await vm.pause()
         state.paused = True
-        self.save()
+        try:
+            self.save()
+        except RecordsError:  # the next engine would let it go on
+            state.paused = False
+            await vm.resume()
+            raise
         self.tell("pause")
 
     async def unpause(self) -> None:

@@ -86,6 +86,9 @@ class ContainerNetworks:
         attachments = [self._attachment(network, settings) for network, settings in pairs if network.name != NONE]
         ports = self._forwards() if publishes else []
         await self.leave()  # what a start has left that failed
+        networks = self._board.networks
+        if networks.endpoints_of(self._definition.id):  # or an end on a disk that was full
+            networks.detach_all(self._definition.id)
         place = await self._board.join(self._definition.id, self._host_name(), attachments, ports)
         self.place = place
         for network, _ in pairs:

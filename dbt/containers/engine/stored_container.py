@@ -20,7 +20,7 @@ from dbt.containers.engine.log_file import Log, LogOptions
 from dbt.containers.engine.networking import ContainerNetworks
 from dbt.containers.engine.output import Output
 from dbt.containers.engine.parts import Parts
-from dbt.containers.engine.records import Record, State
+from dbt.containers.engine.records import Record, RecordsError, State
 from dbt.containers.engine.specs import DISK, limits_of, spec_of
 from dbt.containers.engine.stopped_files import StoppedFiles
 from dbt.containers.engine.waiting import Exit
@@ -155,7 +155,13 @@ class StoredContainer:
         except RuntimeFailure:
             self.record.definition.host = host
             raise
-        self._parts.records.save_definition(self.record)
+        try:
+            self._parts.records.save_definition(self.record)
+        except RecordsError:
+            self.record.definition.host = host
+            if self.vm is not None and not self.shown_state.paused:
+                await self.vm.update(limits_of(self.record.definition, self.networks.place))
+            raise
         self.tell("update")
         return warnings
 

@@ -48,7 +48,10 @@ class Channel(Closing):
     @property
     def peer(self) -> str:
         """The address of the other side's host, if this is TCP."""
-        return "" if self.is_local else str(self._socket.getpeername()[0])
+        try:
+            return "" if self.is_local else str(self._socket.getpeername()[0])
+        except OSError as error:
+            raise MigrationError(f"the connection is lost: {error.strerror}") from None
 
     # -- sending -------------------------------------------------------------------------------
 

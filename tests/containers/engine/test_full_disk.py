@@ -80,6 +80,29 @@ def test_a_container_can_be_removed_from_a_full_disk(engine: TestEngine, runs: b
     assert "Traceback" not in Path(f"{engine.folder}.log").read_text()
 
 
+def test_what_cannot_be_remembered_is_not_done_and_can_be_done_later(engine: TestEngine) -> None:
+    inside = Path(f"/proc/{engine.pid}/root{engine.folder}")
+    running(engine, "box")
+    _fill(inside / "filled")
+    policy = {"RestartPolicy": {"Name": "always"}}
+    for path, body in (("pause", None), ("update", policy), ("rename?name=other", None)):
+        said = engine.ask("POST", f"/containers/box/{path}", body)
+        assert said.status == 500 and "no room" in said.message, (path, said)
+        found = engine.ask("GET", "/containers/box/json").json
+        assert found["State"]["Status"] == "running"
+        assert found["HostConfig"]["RestartPolicy"]["Name"] in ("", "no")
+    assert engine.ask("POST", "/containers/box/stop?t=0").status == 204
+    said = engine.ask("POST", "/containers/box/start")
+    assert said.status == 500 and "no room" in said.message
+    assert engine.ask("GET", "/containers/box/json").json["State"]["Status"] == "exited"
+    (inside / "filled").unlink()
+    assert engine.ask("POST", "/containers/box/start").status == 204
+    assert engine.ask("POST", "/containers/box/pause").status == 204
+    assert engine.ask("DELETE", "/containers/box?force=1").status == 204
+    assert engine.end() == 0
+    assert "Traceback" not in Path(f"{engine.folder}.log").read_text()
+
+
 def test_what_makes_images_says_that_there_is_no_room_and_leaves_nothing(engine: TestEngine) -> None:
     """Builds, commits, imports and archives end with one sentence; what was there is there, and then they work."""
     inside = Path(f"/proc/{engine.pid}/root{engine.folder}")
