@@ -332,7 +332,24 @@ def test_a_number_that_is_used_again_inherits_nothing(cluster: Cluster, clients:
     assert again.ask(Type.READ, b"/local/domain/1/data/x\0") == b"EACCES\0"
     assert again.ask(Type.WRITE, b"/local/domain/1/data/new\0x") == b"EACCES\0"
     assert victim.ask(Type.DIRECTORY, b"data\0") == b"x\0" and victim.ask(Type.GET_PERMS, b"data/x\0") == b"n1\0"
-    assert helper.ask(Type.READ, b"/local/domain/1/data/mine\0") == b"ENOENT\0"
+    assert "/local/domain/1/data/mine" not in host_of(cluster).tree.values
+    assert helper.ask(Type.READ, b"/local/domain/1/data/mine\0") == b"EACCES\0"
+
+
+@pytest.mark.parametrize(
+    "kind", [Type.READ, Type.DIRECTORY, Type.GET_PERMS, Type.WRITE, Type.MKDIR, Type.RM, Type.SET_PERMS]
+)
+def test_nobody_learns_which_nodes_are_there(clients: list[Client], kind: int) -> None:
+    """Below a node that they may not access, whether it is there or not. Where they may, they learn that it is not."""
+    victim, attacker, _ = clients
+    rest = b"n2\0" if kind == Type.SET_PERMS else b""
+    victim.ask(Type.WRITE, b"data/secret/key\0x")
+    for node in (b"data/secret/key", b"data/secret/other", b"data/none/at/all", b"none"):
+        assert attacker.ask(kind, b"/local/domain/1/" + node + b"\0" + rest) == b"EACCES\0", node
+    assert attacker.ask(kind, b"/local/domain/9/data\0" + rest) == b"EACCES\0"
+    assert victim.ask(Type.SET_PERMS, b"data\0n1\0b2\0") == b"OK\0"
+    answer = b"OK\0" if kind in (Type.WRITE, Type.MKDIR, Type.RM) else b"ENOENT\0"
+    assert attacker.ask(kind, b"/local/domain/1/data/none\0" + rest) == answer
 
 
 def test_quotas_hold_together_and_in_transactions(clients: list[Client]) -> None:

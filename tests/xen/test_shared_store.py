@@ -121,7 +121,8 @@ def test_the_end_of_a_domain(cluster: Cluster, clients: list[Client]) -> None:
     assert two.ask(Type.READ, b"backend/vbd/1/51712/state\0") == b"5"
     assert two.ask(Type.READ, b"backend/vbd/1/51712/online\0") == b"0"
     assert two.events == [b"backend/vbd/1/51712/online\0t\0", b"backend/vbd/1/51712/state\0t\0"]
-    assert two.ask(Type.READ, f"{front}/state\0".encode()) == b"ENOENT\0"
+    assert two.ask(Type.READ, f"{front}/state\0".encode()) == b"EACCES\0"
+    assert front not in cluster.domains.host.tree.values
     assert three.ask(Type.IS_DOMAIN_INTRODUCED, b"1\0") == b"F\0"
 
 

@@ -143,8 +143,6 @@ class Tree(Stateful):
         if path == "/":
             raise StoreError("EINVAL")
         if path not in self.values:
-            if parent_of(path) not in self.values:
-                raise StoreError("ENOENT")
             self._check(domain, parent_of(path), _WRITE)
             return
         self._check(domain, path, _WRITE)
@@ -160,7 +158,7 @@ class Tree(Stateful):
     def set_permissions(self, domain: int, path: str, permissions: bytes) -> None:
         """Set the permissions of a node. Its owner may, but not give it away."""
         if path not in self.values:
-            raise StoreError("ENOENT")
+            raise self._missing(domain, path, _WRITE)
         if not _are_permissions(permissions):
             raise StoreError("EINVAL")
         if domain and (_owner(self.permissions[path]), _owner(permissions)) != (domain, domain):
@@ -226,9 +224,17 @@ class Tree(Stateful):
 
     def _check(self, domain: int, path: str, wanted: bytes) -> None:
         if path not in self.values:
-            raise StoreError("ENOENT")
+            raise self._missing(domain, path, wanted)
         if not _allow(self.permissions[path], domain, wanted):
             raise StoreError("EACCES")
+
+    def _missing(self, domain: int, path: str, wanted: bytes) -> StoreError:
+        """Return the error for a node that is not there. A domain that may not access what is above it does not learn
+        whether it is, as from xenstored.
+        """
+        while path not in self.values:
+            path = parent_of(path)
+        return StoreError("ENOENT" if _allow(self.permissions[path], domain, wanted) else "EACCES")
 
 
 def _allow(permissions: bytes, domain: int, wanted: bytes) -> bool:
