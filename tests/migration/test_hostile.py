@@ -10,6 +10,8 @@ import struct
 import tracemalloc
 from contextlib import suppress
 from pathlib import Path
+from threading import Event, Thread
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -262,6 +264,28 @@ def test_tls_asks_both_sides_who_they_are(tmp_path: Path) -> None:
         machine.close()
     with pytest.raises(MigrationError, match="the certificates cannot be used"):
         Place.parse("tcp:127.0.0.1:7", str(tmp_path)).connect()
+
+
+def test_a_side_that_sends_a_byte_now_and_then_does_not_go_on() -> None:
+    """A guest may stand still meanwhile."""
+    ours, theirs = socket.socketpair()
+    with Channel(ours, timeout=0.3) as channel, theirs:
+        ended = Event()
+
+        def drip() -> None:
+            with suppress(OSError):
+                theirs.sendall(HEADER.pack(Kind.VOTE, 100))
+                while not ended.wait(0.05):
+                    theirs.sendall(b"x")
+
+        thread = Thread(target=drip)
+        thread.start()
+        began = monotonic()
+        with pytest.raises(PeerGone, match="does not go on"):
+            channel.receive(Kind.VOTE)
+        assert monotonic() - began < 3
+        ended.set()
+        thread.join()
 
 
 def test_a_side_that_breaks_its_connection_has_no_address() -> None:

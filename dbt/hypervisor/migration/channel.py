@@ -7,6 +7,7 @@ import contextlib
 import os
 import socket
 import ssl
+from time import monotonic
 from typing import Final
 
 from dbt.host.passed_descriptors import passed_descriptors
@@ -19,6 +20,8 @@ from dbt.snapshot.plain import NotPlain, decode, encode
 TIMEOUT_S: Final = 30.0
 #: Descriptors that come with one message, at most.
 _MOST_DESCRIPTORS: Final = 32
+#: Bytes a second that a message has to come with at least, besides the time until it is given up.
+_LEAST_RATE: Final = 1 << 14
 #: So many bytes wait in the sockets.
 _BUFFER: Final = 4 << 20
 
@@ -30,7 +33,7 @@ class Channel(Closing):
     """
 
     def __init__(self, connection: socket.socket, timeout: float = TIMEOUT_S) -> None:
-        self._socket = connection
+        self._socket, self._timeout = connection, timeout
         connection.settimeout(timeout)
         #: Whether the other side is a process of this host, to which descriptors can be passed.
         self.is_local = connection.family == socket.AF_UNIX
@@ -107,8 +110,10 @@ class Channel(Closing):
     def _receive(self, size: int, with_descriptors: bool = False) -> memoryview[int]:
         view = memoryview(bytearray(size))
         at = 0
+        end = monotonic() + self._timeout + size / _LEAST_RATE
         while at < size:
             try:
+                self._wait_until(end)
                 if with_descriptors:
                     got = self._receive_with_descriptors(view[at:])
                 else:
@@ -119,7 +124,15 @@ class Channel(Closing):
                 raise PeerGone("the other side has closed the connection", has_ended=True)
             at += got
             self.received += got
+        self._socket.settimeout(self._timeout)
         return view
+
+    def _wait_until(self, end: float) -> None:
+        """Let the next call wait up to a time: who sends a byte now and then does not go on, either."""
+        left = end - monotonic()
+        if left <= 0:
+            raise TimeoutError
+        self._socket.settimeout(min(left, self._timeout))
 
     def _receive_with_descriptors(self, view: memoryview[int]) -> int:
         room = socket.CMSG_SPACE(_MOST_DESCRIPTORS * 4)
