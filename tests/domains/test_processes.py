@@ -87,6 +87,28 @@ def test_processes_end_with_their_domains(processes: ProcessCarrier) -> None:
         assert not Path(f"/proc/{pid}").exists()
 
 
+def test_the_end_of_the_zygote_is_no_end_of_a_domain() -> None:
+    """As when the host kills processes for their memory: domains end, and others begin."""
+    with ProcessCarrier() as carrier, Host(1, Clock.LOCKSTEP, 1_000_000, carrier=carrier) as host:
+        one, two = (host.define(name, boot("spinner")) for name in ("one", "two"))
+        one.start()
+        host.run(periods=1)
+        pid = vm_of(one).pid
+        assert carrier._zygote is not None
+        os.kill(carrier._zygote.pid, signal.SIGKILL)
+        two.start()
+        host.run(periods=1)
+        assert {one.state, two.state} == {DomainState.RUNNING}
+        assert carrier._zygote is not None
+        os.kill(carrier._zygote.pid, signal.SIGKILL)
+        one.destroy()
+        assert one.state is DomainState.DEFINED and not Path(f"/proc/{pid}/exe").exists()
+        two.destroy()
+        one.start()
+        host.run(periods=1)
+        assert one.usage.instructions > 0
+
+
 def test_a_function_that_cannot_be_sent_is_refused(processes: ProcessCarrier) -> None:
     def local(console: Console) -> Machine:
         return Machine(1 << 20, console=console)

@@ -17,7 +17,7 @@ from dbt.hypervisor.carrier import Boot, Conduct, Found, Name, RecordingFile, Vm
 from dbt.hypervisor.jail.measures import Strictness
 from dbt.hypervisor.process import messages as say
 from dbt.hypervisor.process.attaching import connect, end_others, machine_of
-from dbt.hypervisor.process.channel import Channel
+from dbt.hypervisor.process.channel import Channel, ChannelEnded
 from dbt.hypervisor.process.lease import check_directory, lease_path, read_lease
 from dbt.hypervisor.process.process_vm import ProcessVm, as_outcome, behaviour
 from dbt.hypervisor.process.state_files import state_files
@@ -76,10 +76,26 @@ class ProcessCarrier(Closing):
 
     def _ask(self, message: say.ToZygote, files: Sequence[int] = ()) -> say.FromZygote:
         with self._asking:
-            if self._channel is None:
-                self._channel = self._start()
-            self._channel.send(message, files)
-            return self._channel.receive()
+            try:
+                return self._asked(message, files)
+            except ChannelEnded:  # somebody has ended it, as a host without memory does: another one takes its place
+                self._end_zygote()
+                return self._asked(message, files)
+
+    def _asked(self, message: say.ToZygote, files: Sequence[int] = ()) -> say.FromZygote:
+        if self._channel is None:
+            self._channel = self._start()
+        self._channel.send(message, files)
+        return self._channel.receive()
+
+    def _end_zygote(self) -> None:
+        if self._channel is not None:
+            self._channel.close()
+            self._channel = None
+        if self._zygote is not None:
+            self._zygote.kill()
+            self._zygote.wait()
+            self._zygote = None
 
     def prepare(self) -> None:
         """Start what the processes are forked from, which the first machine would wait for."""
@@ -148,7 +164,14 @@ class ProcessCarrier(Closing):
 
     def reap(self, pid: int) -> int | None:
         """End a process if it has not ended. Return how it did, or None if it has been forked by another carrier."""
-        answer = self._ask(say.Reap(pid))
+        with self._asking:
+            if self._channel is None:
+                return None
+            try:
+                answer = self._asked(say.Reap(pid))
+            except ChannelEnded:  # with it went what it knew
+                self._end_zygote()
+                return None
         return answer.status if isinstance(answer, say.Reaped) else None
 
     def close(self) -> None:
