@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from dbt.abi.addresses import Gpa
 from dbt.abi.layout import PAGE_HAS_CODE, PAGE_RAM, PAGE_SHIFT, PAGE_SIZE, PAGE_WRITABLE
 from dbt.memory.guest_memory import GuestMemory
+
+if TYPE_CHECKING:
+    from dbt.memory.epochs import Epoch
 
 
 class DmaError(ValueError):
@@ -27,6 +31,10 @@ class Dma:
         #: Bounds of RAM, between which all is RAM; there may be more elsewhere.
         self.low, self.high = main.base, main.end
         self._read_only = [region for region in self.layout.regions if region.read_only]
+
+    def begin_epoch(self) -> Epoch:
+        """Return an epoch that begins now, with the pages that are written from now on (:mod:`dbt.memory.epochs`)."""
+        return self._memory.begin_epoch()
 
     def read(self, address: int, size: int) -> bytes:
         """Return ``size`` bytes from the GPA ``address`` on. Raise DmaError if not all of them are RAM."""

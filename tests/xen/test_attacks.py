@@ -6,15 +6,17 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from dbt.hypervisor.cluster import Cluster
-from dbt.hypervisor.xen.foreign_pages import Status
+from dbt.hypervisor.xen.foreign_pages import ForeignPages, Status
 from dbt.hypervisor.xen.interface import Request
 from dbt.hypervisor.xen.store.server import Type
+from dbt.memory.dma import Dma
 from tests.xen.attackers import (
     BY_GRANT_FROM,
     BY_GRANT_TO,
@@ -461,7 +463,76 @@ def test_random_attacks_reach_only_what_is_granted(cluster: Cluster, guests: Gue
         assert again.hashes() == cluster.hashes()
 
 
-# -- the list ------------------------------------------------------------------------------------------
+def test_after_each_turn_both_sides_have_the_same_and_nothing_that_is_not_granted(
+    cluster: Cluster, guests: Guests
+) -> None:
+    """Whoever writes to which page, changes which grant, or gives which frame back."""
+    host, draw = host_of(cluster), random.Random(11)
+    seen = {"mapped": 0, "revoked": 0}
+    for guest in guests:
+        for reference, place in ((8, PAGE), (9, PAGE + 0x3000), (10, PAGE + 0x4000)):
+            guest.grant(reference, draw.choice((1, 2, 3)), place, PERMIT | draw.choice((0, READ_ONLY)))
+    for _ in range(1500):
+        guest = draw.choice(guests)
+        own = draw.choice((PAGE, PAGE + 0x3000, PAGE + 0x4000))
+        match draw.randrange(16):
+            case 0:
+                guest.call(12, 15, guest.put("HxxxxxxQ", SELF, own >> 12))  # remove_from_physmap
+            case 1 | 2 | 3:
+                extent = guest.put("Q", own >> 12, at=ARGUMENTS + 64)
+                guest.call(12, 6, guest.put("QQIIHxxxxxx", extent, 1, 0, 0, SELF))  # populate_physmap
+            case 4 | 5 | 6 | 7:
+                guest.write(draw.choice((own, PLACE, OTHER_PLACE)) + 4 * draw.randrange(1024), draw.randbytes(4))
+            case 8 | 9 | 10 | 11:
+                guest.map(draw.choice((1, 2, 3)), draw.choice((8, 9, 10)), draw.choice((PLACE, OTHER_PLACE)))
+            case 12:
+                guest.grant(draw.choice((8, 9, 10)), draw.choice((1, 2, 3)), own, draw.choice((0, 1, 1, 1, 5)))
+            case _:
+                _attack(guest, draw)
+        host.has_changed(guest.number)
+        host.agree_on_pages()
+        for domain in host.domains.values():
+            for _, one in domain.foreign.items():
+                seen["revoked" if one.is_revoked else "mapped"] += 1
+                if not one.is_revoked:
+                    assert domain.foreign.is_granted(one), one
+                    assert domain.dma.read(one.page, 4096) == host.domains[one.domain].dma.read(one.granted, 4096), one
+    assert min(seen.values()) > 100, seen
+
+
+def test_only_pages_that_were_written_are_looked_at(
+    cluster: Cluster, guests: Guests, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Domains that map many pages of each other do not make the others wait."""
+    victim, attacker, _ = guests
+    references = range(8, 72)
+    pages = [(one, PAGE + 0x1000 * one, RAM + 0x90000 + 0x1000 * one) for one in references]
+    for reference, page, place in pages:
+        victim.grant(reference, 2, page)
+        assert attacker.map(1, reference, place)[0] == 0
+    host, asked = host_of(cluster), list[object]()
+    host.agree_on_pages()
+
+    def counted(method: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            asked.append(arguments)
+            return method(*arguments)
+
+        return call
+
+    monkeypatch.setattr(Dma, "read", counted(Dma.read))
+    monkeypatch.setattr(ForeignPages, "is_granted", counted(ForeignPages.is_granted))
+    for places in pages[:20]:
+        for guest, at, other, there in ((victim, 1, attacker, 2), (attacker, 2, victim, 1)):
+            asked.clear()
+            guest.write(places[at], b"new" + bytes([at]))
+            for number in (1, 2):
+                host.has_changed(number)
+            host.agree_on_pages()
+            assert len(asked) < 10 and other.read(places[there], 4) == b"new" + bytes([at])
+
+
+# -- the list ---------------------------------------------------------------------------------------
 
 
 def test_the_list_of_advisories_names_tests_that_there_are() -> None:

@@ -297,7 +297,12 @@ class XenDomain(Device):
     def _version(self) -> Answer:
         return xen_version(self.arguments, *self.args[:2])
 
+    def _note_frames(self) -> None:
+        if self.identity.host is not None:
+            self.identity.host.frames_changed(self.identity.number)
+
     def _memory(self) -> Answer:
+        self._note_frames()
         result, again = self.reservation.call(*self.args[:2])
         if again is None:
             return result
@@ -314,6 +319,7 @@ class XenDomain(Device):
 
     def _grants(self) -> Answer:
         command, handle, count = self.args[:3]
+        self._note_frames()
         if command not in OF_FOREIGN_PAGES:
             return self.grants.call(command, handle, count)
         result, again = self.foreign.call(command, handle, count)

@@ -114,7 +114,7 @@ class GrantTable(Stateful):
         """Return the page that is granted to the back ends, or to the domain ``to``. Raise GrantError if it is not, at
         this moment.
         """
-        flags, domain, granted = _ENTRY.unpack(self.dma.read(self._entry_of(reference), _ENTRY.size))
+        flags, domain, granted = _ENTRY.unpack(self.dma.read(self.entry_of(reference), _ENTRY.size))
         if flags & _TYPE != _PERMIT_ACCESS or domain != to or (writes and flags & _READ_ONLY):
             raise GrantError(f"the grant {reference} does not permit this access")
         page = Gpa(granted << PAGE_SHIFT)
@@ -124,7 +124,7 @@ class GrantTable(Stateful):
             raise GrantError(f"the grant {reference} is one of a page that is not the guest's")
         return page
 
-    def _entry_of(self, reference: int) -> int:
+    def entry_of(self, reference: int) -> int:
         """Return the address of an entry of the table. Raise GrantError if it has none of that number."""
         if not self.has_entry(reference):
             raise GrantError(f"the grant table has no entry {reference}")
@@ -165,7 +165,7 @@ class GrantTable(Stateful):
             self._mark(reference, _READING | _WRITING, False)
 
     def _mark(self, reference: int, bits: int, is_set: bool) -> None:
-        at = self._entry_of(reference)
+        at = self.entry_of(reference)
         (flags,) = _FLAGS.unpack(self.dma.read(at, _FLAGS.size))
         self.dma.write(at, _FLAGS.pack(flags | bits if is_set else flags & ~bits))
 

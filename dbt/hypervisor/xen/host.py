@@ -4,9 +4,9 @@ While one domain executes, the others stand still, each at a time that depends o
 does to another domain is done at once: ports are bound and closed, grants mapped, pages copied. After each domain's
 turn, :meth:`XenHost.agree_on_pages` brings what it has written to mapped pages to the other side. So domains see each
 other's writes in one order, as their barriers demand. Whoever changes a domain's memory from outside says so by
-:meth:`XenHost.has_changed`: pages of domains that are as they were are not looked at. Where all of them stand together,
-at the end of a quantum, :meth:`XenHost.stand_together` delivers events, and what XenStore has to say: never before the
-data that they are about.
+:meth:`XenHost.has_changed`. Of the domains that have changed, only pages are looked at that an epoch says were written
+(:mod:`dbt.memory.epochs`). Where all of them stand together, at the end of a quantum, :meth:`XenHost.stand_together`
+delivers events, and what XenStore has to say: never before the data that they are about.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from dbt.abi.addresses import Gpa
-from dbt.abi.layout import PAGE_SIZE
+from dbt.abi.layout import PAGE_SHIFT, PAGE_SIZE
 from dbt.devices.state import StateError
 from dbt.hypervisor.xen.foreign_pages import ForeignMap, merged
 from dbt.hypervisor.xen.interface import BACKEND_DOMAIN
@@ -25,6 +25,7 @@ from dbt.hypervisor.xen.toolstack import Toolstack
 
 if TYPE_CHECKING:
     from dbt.hypervisor.xen.domain import XenDomain
+    from dbt.memory.epochs import Epoch
 
 _LONGEST_LOG: Final = 10_000
 
@@ -46,6 +47,27 @@ class MapRecord(NamedTuple):
         )
 
 
+class _Written:
+    """Which pages of domains may be others than they were: their numbers by those of the domains, or None for all."""
+
+    def __init__(self, pages: dict[int, set[int] | None]) -> None:
+        self._pages = pages
+
+    def concerns(self, domain: int) -> bool:
+        return domain in self._pages
+
+    def has(self, domain: int, address: int) -> bool:
+        if domain not in self._pages:
+            return False
+        pages = self._pages[domain]
+        return pages is None or address >> PAGE_SHIFT in pages
+
+    def add(self, domain: int, address: int) -> None:
+        pages = self._pages.setdefault(domain, set())
+        if pages is not None:
+            pages.add(address >> PAGE_SHIFT)
+
+
 class XenHost:
     """The domains of guests on one host, by their numbers. ``tree`` has the nodes of their XenStore.
 
@@ -60,7 +82,11 @@ class XenHost:
         self.log: deque[MapRecord] = deque(maxlen=_LONGEST_LOG)
         self._sent: dict[tuple[int, int, int], None] = {}  # sender, receiver, port, in the order of sending
         self._uses: Counter[tuple[int, int]] = Counter()  # how often a grant is mapped, by its domain and number
-        self._changed: set[int] = set()  # domains whose memory may have changed since all agreed on pages
+        # Since all agreed on pages: domains whose memory may have changed, those whose frames and tables of grants may
+        # be elsewhere, and what has been written in those that share pages.
+        self._changed: set[int] = set()
+        self._reshaped: set[int] = set()
+        self._epochs: dict[int, Epoch] = {}
 
     # -- domains -------------------------------------------------------------------------------
 
@@ -72,6 +98,7 @@ class XenHost:
         if number in self.domains:
             self.leave(number)
         self.domains[number] = domain
+        self._forget_pages(number)
         self.has_changed(number)
         if domain.is_on:  # its state is from elsewhere, and all of them have the same tree
             self.tree = domain.store.server.tree
@@ -89,6 +116,7 @@ class XenHost:
         domain.channels.let_go()
         domain.foreign.let_go()
         del self.domains[number]
+        self._forget_pages(number)
         for other_number, other in self.domains.items():
             for handle, one in other.foreign.items():
                 if one.domain == number and not one.is_revoked:
@@ -109,6 +137,8 @@ class XenHost:
         say of each other belongs together.
         """
         self.domains = dict(domains)
+        for number in {*domains, *self._epochs}:
+            self._forget_pages(number)
         self._changed = set(domains)
         trees = [domain.store.server.tree for domain in domains.values() if domain.is_on]
         if any(tree.save() != trees[0].save() for tree in trees):
@@ -143,6 +173,16 @@ class XenHost:
     def has_changed(self, number: int) -> None:
         """The memory of a domain may be another one: it has executed, or somebody has written there."""
         self._changed.add(number)
+
+    def frames_changed(self, number: int) -> None:
+        """The frames of a domain, or the pages of its table of grants, may be elsewhere."""
+        self._reshaped.add(number)
+
+    def _forget_pages(self, number: int) -> None:
+        """Know nothing of the memory of a domain: it is another one."""
+        self._reshaped.add(number)
+        if number in self._epochs:
+            self._epochs.pop(number).close()
 
     def is_mapped(self, number: int, reference: int) -> bool:
         """Return True if another domain has a page mapped that a domain has granted."""
@@ -179,28 +219,49 @@ class XenHost:
 
     def agree_on_pages(self) -> None:
         """Let both sides of each mapping have the same, and end mappings whose grants have ended."""
-        changed = set(self._changed)
         found = [
             (number, domain, handle, one)
             for number, domain in sorted(self.domains.items())
             for handle, one in domain.foreign.items()
             if not one.is_revoked
         ]
+        written = _Written({number: self._pages_written(number) for number in self._changed & self.domains.keys()})
         kept = []
         for number, domain, handle, one in found:
-            if number not in changed and one.domain not in changed:
+            if not self._may_have_ended(one, written) or domain.foreign.is_granted(one):
                 kept.append((number, domain, handle, one))
-            elif domain.foreign.is_granted(one):
-                kept.append((number, domain, handle, one))
-                if one.writes and number in changed and self._take(domain, handle, one):
-                    changed.add(one.domain)
+                if one.writes and written.has(number, one.page) and self._take(domain, handle, one):
+                    written.add(one.domain, one.granted)
             else:
                 domain.foreign.revoke(handle)
-                changed.add(number)
         for number, domain, handle, one in kept:
-            if number in changed or one.domain in changed:
+            if written.has(number, one.page) or written.has(one.domain, one.granted):
                 self._give(domain, handle, one)
+        self._begin_epochs({side for number, _, _, one in found for side in (number, one.domain)}, written)
         self._changed.clear()
+        self._reshaped.clear()
+
+    def _pages_written(self, number: int) -> set[int] | None:
+        """Return the pages of a domain that may be others since all agreed, or None if all may be."""
+        epoch = self._epochs.get(number)
+        return None if epoch is None else set(epoch.dirty_pages())
+
+    def _may_have_ended(self, one: ForeignMap, written: _Written) -> bool:
+        """Return False for a grant that is as it was: its entry, the table and the frames of its domain are."""
+        owner = self.domains.get(one.domain)
+        if owner is None or one.domain in self._reshaped or not owner.grants.has_entry(one.reference):
+            return True
+        return written.has(one.domain, owner.grants.entry_of(one.reference))
+
+    def _begin_epochs(self, involved: set[int], written: _Written) -> None:
+        """Have epochs, of the domains that share pages alone, which begin now."""
+        for number in self._epochs.keys() - involved:
+            self._epochs.pop(number).close()
+        for number in involved:
+            if number not in self._epochs:
+                self._epochs[number] = self.domains[number].dma.begin_epoch()
+            elif written.concerns(number):
+                self._epochs[number].renew()
 
     def _take(self, domain: XenDomain, handle: int, one: ForeignMap) -> bool:
         """Bring what a domain has written to a page to where the page is. Return True if it has written anything."""
