@@ -179,11 +179,11 @@ class ForeignPages(Stateful):
 
     def _keep(self, handle: int, one: ForeignMap) -> None:
         self.maps[handle] = one.pack()
-        self._note("revoked" if one.is_revoked else "mapped", one)
+        self._note("revoked" if one.is_revoked else "mapped", handle, one)
 
-    def _note(self, what: str, one: ForeignMap) -> None:
+    def _note(self, what: str, handle: int, one: ForeignMap) -> None:
         if self.identity.host is not None:
-            self.identity.host.note(what, self.identity.number, one)
+            self.identity.host.note(what, self.identity.number, handle, one)
 
     def _granted(self, domain: int, reference: int, writes: bool) -> tuple[XenDomain | None, int]:
         """Return who has granted a page to this domain, or None for the domain itself, and the page's address there."""
@@ -243,16 +243,16 @@ class ForeignPages(Stateful):
                 other.dma.write(one.granted, merged(base, mine, theirs))
         self.dma.allow_stores_to(one.page)
         self.reservation.end_lending(Gpa(one.page))
-        self._leave(one)
+        self._leave(handle, one)
 
     def let_go(self) -> None:
         """The domain is gone: its mappings end."""
-        for _, one in self.items():
-            self._leave(one)
+        for handle, one in self.items():
+            self._leave(handle, one)
 
-    def _leave(self, one: ForeignMap) -> None:
+    def _leave(self, handle: int, one: ForeignMap) -> None:
         """Tell the other side that a page is not used any more."""
-        self._note("unmapped", one)
+        self._note("unmapped", handle, one)
         other = self.identity.other(one.domain)
         if other is not None and other.grants.has_entry(one.reference):
             other.grants.unmark(one.reference)

@@ -28,7 +28,8 @@ from dbt.hypervisor.xen.interface import (
 from dbt.memory.dma import Dma
 
 _ENTRY = struct.Struct("<HHI")  # flags, domain, frame
-_PER_FRAME: Final = PAGE_SIZE // _ENTRY.size
+#: The entries in a page of the table.
+FRAME_ENTRIES: Final = PAGE_SIZE // _ENTRY.size
 _TYPE, _PERMIT_ACCESS, _READ_ONLY = 3, 1, 1 << 2
 #: Set while another domain has the frame mapped. Linux does not use a page for anything else then.
 _READING, _WRITING = 1 << 3, 1 << 4
@@ -128,12 +129,12 @@ class GrantTable(Stateful):
         """Return the address of an entry of the table. Raise GrantError if it has none of that number."""
         if not self.has_entry(reference):
             raise GrantError(f"the grant table has no entry {reference}")
-        frame, number = divmod(reference, _PER_FRAME)
+        frame, number = divmod(reference, FRAME_ENTRIES)
         return self.frames[frame] + number * _ENTRY.size
 
     def has_entry(self, reference: int) -> bool:
         """Return True if the table has an entry of this number."""
-        frame = reference // _PER_FRAME
+        frame = reference // FRAME_ENTRIES
         return 0 <= frame < len(self.frames) and self.frames[frame] != _NO_FRAME
 
     def hold(self, reference: int, writes: bool) -> None:

@@ -11,8 +11,7 @@ delivers events, and what XenStore has to say: never before the data that they a
 
 from __future__ import annotations
 
-from collections import Counter, deque
-from collections.abc import Mapping
+from collections import deque
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from dbt.abi.addresses import Gpa
@@ -20,6 +19,7 @@ from dbt.abi.layout import PAGE_SHIFT, PAGE_SIZE
 from dbt.devices.state import StateError
 from dbt.hypervisor.xen.foreign_pages import ForeignMap, merged
 from dbt.hypervisor.xen.interface import BACKEND_DOMAIN
+from dbt.hypervisor.xen.shared_pages import Mapping, SharedPages, Written
 from dbt.hypervisor.xen.store.tree import Tree
 from dbt.hypervisor.xen.toolstack import Toolstack
 
@@ -47,27 +47,6 @@ class MapRecord(NamedTuple):
         )
 
 
-class _Written:
-    """Which pages of domains may be others than they were: their numbers by those of the domains, or None for all."""
-
-    def __init__(self, pages: dict[int, set[int] | None]) -> None:
-        self._pages = pages
-
-    def concerns(self, domain: int) -> bool:
-        return domain in self._pages
-
-    def has(self, domain: int, address: int) -> bool:
-        if domain not in self._pages:
-            return False
-        pages = self._pages[domain]
-        return pages is None or address >> PAGE_SHIFT in pages
-
-    def add(self, domain: int, address: int) -> None:
-        pages = self._pages.setdefault(domain, set())
-        if pages is not None:
-            pages.add(address >> PAGE_SHIFT)
-
-
 class XenHost:
     """The domains of guests on one host, by their numbers. ``tree`` has the nodes of their XenStore.
 
@@ -78,10 +57,10 @@ class XenHost:
     def __init__(self) -> None:
         self.domains: dict[int, XenDomain] = {}
         self.tree = Tree()
+        self.shared = SharedPages()
         self.toolstack = Toolstack(lambda: self.tree, self.store_changed)
         self.log: deque[MapRecord] = deque(maxlen=_LONGEST_LOG)
         self._sent: dict[tuple[int, int, int], None] = {}  # sender, receiver, port, in the order of sending
-        self._uses: Counter[tuple[int, int]] = Counter()  # how often a grant is mapped, by its domain and number
         # Since all agreed on pages: domains whose memory may have changed, those whose frames and tables of grants may
         # be elsewhere, and what has been written in those that share pages.
         self._changed: set[int] = set()
@@ -98,6 +77,7 @@ class XenHost:
         if number in self.domains:
             self.leave(number)
         self.domains[number] = domain
+        self._find_shared(number)
         self._forget_pages(number)
         self.has_changed(number)
         if domain.is_on:  # its state is from elsewhere, and all of them have the same tree
@@ -132,7 +112,7 @@ class XenHost:
             self.store_changed(path)
         self.toolstack.disconnect(number)
 
-    def go_to(self, domains: Mapping[int, XenDomain]) -> None:
+    def go_to(self, domains: dict[int, XenDomain]) -> None:
         """Stand where these domains stand together, whose state is from elsewhere. Raise StateError unless what they
         say of each other belongs together.
         """
@@ -147,11 +127,18 @@ class XenHost:
         for domain in domains.values():
             domain.store.server.tree = self.tree
         self._sent.clear()
-        self._uses.clear()
-        for domain in domains.values():
-            domain.foreign.find_bases()
-            self._uses.update((one.domain, one.reference) for _, one in domain.foreign.items() if not one.is_revoked)
+        self.shared.clear()
+        for number in domains:
+            self._find_shared(number)
         self._check()
+
+    def _find_shared(self, number: int) -> None:
+        """Know what a domain has mapped, whose state is from elsewhere."""
+        foreign = self.domains[number].foreign
+        foreign.find_bases()
+        for handle, one in foreign.items():
+            if not one.is_revoked:
+                self.shared.add(Mapping(number, handle), one)
 
     def _check(self) -> None:
         for number, domain in self.domains.items():
@@ -186,14 +173,14 @@ class XenHost:
 
     def is_mapped(self, number: int, reference: int) -> bool:
         """Return True if another domain has a page mapped that a domain has granted."""
-        return self._uses[number, reference] > 0
+        return self.shared.is_used(number, reference)
 
-    def note(self, what: str, number: int, one: ForeignMap) -> None:
+    def note(self, what: str, number: int, handle: int, one: ForeignMap) -> None:
         """Write down what has become of a mapping: it is "mapped", "revoked" or "unmapped"."""
         if what == "mapped":
-            self._uses[one.domain, one.reference] += 1
-        elif what == "revoked" or not one.is_revoked:
-            self._uses[one.domain, one.reference] -= 1
+            self.shared.add(Mapping(number, handle), one)
+        else:
+            self.shared.remove(Mapping(number, handle))
         self.log.append(MapRecord(self.domains[number].time.now, what, number, one))
 
     def store_changed(self, path: str, by: int = BACKEND_DOMAIN) -> None:
@@ -219,25 +206,17 @@ class XenHost:
 
     def agree_on_pages(self) -> None:
         """Let both sides of each mapping have the same, and end mappings whose grants have ended."""
-        found = [
-            (number, domain, handle, one)
-            for number, domain in sorted(self.domains.items())
-            for handle, one in domain.foreign.items()
-            if not one.is_revoked
-        ]
-        written = _Written({number: self._pages_written(number) for number in self._changed & self.domains.keys()})
-        kept = []
-        for number, domain, handle, one in found:
-            if not self._may_have_ended(one, written) or domain.foreign.is_granted(one):
-                kept.append((number, domain, handle, one))
-                if one.writes and written.has(number, one.page) and self._take(domain, handle, one):
-                    written.add(one.domain, one.granted)
-            else:
-                domain.foreign.revoke(handle)
-        for number, domain, handle, one in kept:
-            if written.has(number, one.page) or written.has(one.domain, one.granted):
-                self._give(domain, handle, one)
-        self._begin_epochs({side for number, _, _, one in found for side in (number, one.domain)}, written)
+        written = Written({number: self._pages_written(number) for number in self._changed & self.domains.keys()})
+        ended = {key for key in self._may_have_ended(written) if not self._is_granted(key)}
+        for key in sorted(ended):
+            self.domains[key.domain].foreign.revoke(key.handle)
+        for key in sorted(set(written.mappings(self.shared))):
+            one = self.shared[key]
+            if one.writes and written.has(key.domain, one.page) and self._take(key, one):
+                written.add(one.domain, one.granted)
+        for key in sorted(set(written.mappings(self.shared))):
+            self._give(key, self.shared[key])
+        self._begin_epochs(written)
         self._changed.clear()
         self._reshaped.clear()
 
@@ -246,26 +225,40 @@ class XenHost:
         epoch = self._epochs.get(number)
         return None if epoch is None else set(epoch.dirty_pages())
 
-    def _may_have_ended(self, one: ForeignMap, written: _Written) -> bool:
-        """Return False for a grant that is as it was: its entry, the table and the frames of its domain are."""
-        owner = self.domains.get(one.domain)
-        if owner is None or one.domain in self._reshaped or not owner.grants.has_entry(one.reference):
-            return True
-        return written.has(one.domain, owner.grants.entry_of(one.reference))
+    def _may_have_ended(self, written: Written) -> set[Mapping]:
+        """Return the mappings but for those whose grants are as they were: their entries, the table and the frames of
+        their domain.
+        """
+        found = set[Mapping]()
+        for number in self._reshaped:
+            found.update(self.shared.of_domain(number))
+        for number, pages in written.pages.items():
+            if pages is None:
+                found.update(self.shared.of_domain(number))
+                continue
+            for frame, page in enumerate(self.domains[number].grants.frames):
+                if page >> PAGE_SHIFT in pages:
+                    found.update(self.shared.of_frame(number, frame))
+        return found
 
-    def _begin_epochs(self, involved: set[int], written: _Written) -> None:
+    def _is_granted(self, key: Mapping) -> bool:
+        return self.domains[key.domain].foreign.is_granted(self.shared[key])
+
+    def _begin_epochs(self, written: Written) -> None:
         """Have epochs, of the domains that share pages alone, which begin now."""
+        involved = self.shared.domains()
         for number in self._epochs.keys() - involved:
             self._epochs.pop(number).close()
-        for number in involved:
+        for number in involved & self.domains.keys():
             if number not in self._epochs:
                 self._epochs[number] = self.domains[number].dma.begin_epoch()
-            elif written.concerns(number):
+            elif number in written.pages:
                 self._epochs[number].renew()
 
-    def _take(self, domain: XenDomain, handle: int, one: ForeignMap) -> bool:
+    def _take(self, key: Mapping, one: ForeignMap) -> bool:
         """Bring what a domain has written to a page to where the page is. Return True if it has written anything."""
-        base, mine = domain.foreign.bases[handle], domain.dma.read(one.page, PAGE_SIZE)
+        domain = self.domains[key.domain]
+        base, mine = domain.foreign.bases[key.handle], domain.dma.read(one.page, PAGE_SIZE)
         if mine == base:
             return False
         owner = self.domains[one.domain].dma
@@ -274,9 +267,9 @@ class XenHost:
             owner.write(one.granted, merged(base, mine, theirs))
         return True
 
-    def _give(self, domain: XenDomain, handle: int, one: ForeignMap) -> None:
+    def _give(self, key: Mapping, one: ForeignMap) -> None:
         """Bring a page to a domain that has it mapped."""
-        theirs = self.domains[one.domain].dma.read(one.granted, PAGE_SIZE)
+        domain, theirs = self.domains[key.domain], self.domains[one.domain].dma.read(one.granted, PAGE_SIZE)
         if domain.dma.read(one.page, PAGE_SIZE) != theirs:
             domain.dma.write(one.page, theirs)
-        domain.foreign.bases[handle] = theirs
+        domain.foreign.bases[key.handle] = theirs
