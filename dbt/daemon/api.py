@@ -12,10 +12,11 @@ import msgspec
 
 from dbt.daemon import console, disks, metrics
 from dbt.daemon.definition import Definition, MachineLimits, plain, read_definition
-from dbt.daemon.domains import Domains, Record
+from dbt.daemon.domains import Domains
 from dbt.daemon.errors import Conflict, RequestError
 from dbt.daemon.events import Event, Events, as_server_sent
 from dbt.daemon.http_messages import Answer, Hijack, RawStream, Request, Response, Stream
+from dbt.daemon.known_domains import Record
 from dbt.daemon.machines import MachineMaker
 from dbt.daemon.migrations import Migrations
 from dbt.daemon.routes import Call, Route, Routes, Wrong, json_answer

@@ -13,8 +13,9 @@ from typing import Any, Final
 import msgspec
 
 from dbt.daemon.definition import checked, plain, read_definition
-from dbt.daemon.domains import RUNS, Domains, Record
+from dbt.daemon.domains import RUNS, Domains
 from dbt.daemon.errors import Conflict, DefinitionError, RequestError
+from dbt.daemon.known_domains import Record
 from dbt.daemon.machines import MachineMaker
 from dbt.daemon.moves import Moved, Moves, Whose
 from dbt.daemon.places import migration_socket

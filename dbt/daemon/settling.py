@@ -17,8 +17,9 @@ from threading import Event, Lock, Thread
 from time import monotonic
 from typing import Final
 
-from dbt.daemon.domains import Domains, Record
+from dbt.daemon.domains import Domains
 from dbt.daemon.errors import Conflict, NotFound, RequestError
+from dbt.daemon.known_domains import Record
 from dbt.daemon.moves import Moved, Moves, Whose
 from dbt.host.endpoint import WrongEndpoint
 from dbt.hypervisor.lifecycle import ALIVE, DomainState, LifecycleError

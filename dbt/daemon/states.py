@@ -13,8 +13,9 @@ from typing import Final
 
 from dbt.daemon import saved_definitions
 from dbt.daemon.definition import plain, read_definition
-from dbt.daemon.domains import RUNS, Domains, Record, Teller, require_file
+from dbt.daemon.domains import RUNS, Domains, require_file
 from dbt.daemon.errors import Conflict, DefinitionError, HostFailed, NotFound
+from dbt.daemon.known_domains import Record, Teller
 from dbt.daemon.machines import MachineMaker
 from dbt.daemon.saved_definitions import read_beside, written_beside
 from dbt.daemon.store import Snapshot, Store

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from dbt.daemon.definition import NAME_PATTERN, Latency
-from dbt.daemon.domains import Record
+from dbt.daemon.known_domains import Record
 from dbt.hypervisor.host import Host
 from dbt.hypervisor.lifecycle import ALIVE
 from dbt.hypervisor.limits import MOST

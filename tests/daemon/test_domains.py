@@ -13,8 +13,9 @@ import pytest
 from dbt.cli.vm.machines import OptionMachines
 from dbt.daemon.database import Database
 from dbt.daemon.definition import Definition
-from dbt.daemon.domains import RUNS, Domains, Record
+from dbt.daemon.domains import RUNS, Domains
 from dbt.daemon.errors import Conflict, HostFailed
+from dbt.daemon.known_domains import Record
 from dbt.daemon.states import SavedStates
 from dbt.daemon.store import Store
 from dbt.hypervisor.domain import Domain
