@@ -44,11 +44,22 @@ void lead_session(const struct carrier *carrier)
 
 long fork_into(const struct carrier *carrier)
 {
-    long pid = call(SYS_CLONE, CLONE_PARENT | SIGCHLD, 0, 0, 0, 0);
+    int gate[2];
+    uint8_t nothing;
+    long pid = call(SYS_PIPE2, (long)gate, CLOSE_ON_EXEC, 0, 0, 0);
+
+    if (pid < 0)
+        return pid;
+    pid = call(SYS_CLONE, CLONE_PARENT | SIGCHLD, 0, 0, 0, 0);
     struct failure going_on = {0, ITEM_FORK, (uint32_t)pid};
 
-    if (pid == 0)
+    if (pid == 0) { /* It cannot end before it is known who goes on: it waits for the end of this process. */
+        close_file(&gate[1]);
+        while (call(SYS_READ, gate[0], (long)&nothing, 1, 0, 0) == -EINTR)
+            ;
+        close_file(&gate[0]);
         lead_session(carrier);
+    }
     if (pid <= 0)
         return pid;
     call(SYS_WRITE, carrier->report, (long)&going_on, sizeof going_on, 0, 0);

@@ -250,10 +250,10 @@ void bury(void)
 {
     int status;
 
-    for (uint32_t which = 0; which < SESSIONS; which++) /* so that it is known whose processes have ended */
-        while (sessions[which].used && sessions[which].report >= 0 && is_readable(sessions[which].report))
-            hear(which);
-    for (long pid; (pid = call(SYS_WAIT4, -1, (long)&status, WAIT_NO_HANG, 0, 0)) > 0;)
+    for (long pid; (pid = call(SYS_WAIT4, -1, (long)&status, WAIT_NO_HANG, 0, 0)) > 0;) {
+        for (uint32_t which = 0; which < SESSIONS; which++) /* so that it is known whose process has ended */
+            while (sessions[which].used && sessions[which].report >= 0 && is_readable(sessions[which].report))
+                hear(which);
         for (uint32_t which = 0; which < SESSIONS; which++) {
             struct session *one = &sessions[which];
             if (one->used && one->pid == pid && !one->has_ended) {
@@ -263,6 +263,7 @@ void bury(void)
                     conclude(which);
             }
         }
+    }
 }
 
 /* -- what the host says ---------------------------------------------------------------------- */
