@@ -8,10 +8,10 @@ import shutil
 from collections.abc import Callable, Collection
 from uuid import UUID
 
-#: What the file of a saved machine is called, after the domain or the snapshot, and its definition beside it.
-_SAVED, _DEFINITION = ".dbt", ".json"
-#: How the names end of files that were being written.
-_UNFINISHED = (f"{_SAVED}.part", f"{_SAVED}{_DEFINITION}.new")
+from dbt.daemon.saved_definitions import DEFINITION, SAVED
+
+#: How the names end of files that were being written (:mod:`dbt.snapshot.replacement`).
+_UNFINISHED = (f"{SAVED}.part", f"{SAVED}{DEFINITION}.part")
 _log = logging.getLogger(__name__)
 
 
@@ -31,8 +31,8 @@ def remove_leftovers(directory: str, domains: Collection[UUID], files: Collectio
     for folder in folders:
         for name in os.listdir(folder):
             path = os.path.join(folder, name)
-            state = path.removesuffix(_DEFINITION)
-            if name.endswith(_UNFINISHED) or (state.endswith(_SAVED) and state not in files):
+            state = path.removesuffix(DEFINITION)
+            if name.endswith(_UNFINISHED) or (state.endswith(SAVED) and state not in files):
                 _remove(path, os.unlink)
 
 

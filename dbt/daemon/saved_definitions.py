@@ -13,12 +13,12 @@ import msgspec
 from dbt.daemon.definition import Definition, plain, read_definition
 from dbt.daemon.errors import DefinitionError, NotFound
 
-#: What the file is called until the state is written.
-_NEW = ".new"
+#: How the names end of saved machines in the daemon's directory, and of their definitions after that.
+SAVED, DEFINITION = ".dbt", ".json"
 
 
 def _beside(path: str) -> str:
-    return f"{path}.json"
+    return f"{path}{DEFINITION}"
 
 
 @contextmanager
@@ -27,17 +27,12 @@ def written_beside(path: str, definition: Definition) -> Iterator[None]:
 
     If either cannot be written, an older definition stays as it was.
     """
-    place = _beside(path)
-    new = place + _NEW
-    try:
-        with open(new, "wb") as file:
+    from dbt.snapshot.replacement import replacing
+
+    with replacing(_beside(path)) as handle:
+        with open(handle, "wb", closefd=False) as file:
             file.write(msgspec.json.encode(plain(definition)))
         yield
-        os.rename(new, place)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(new)
-        raise
 
 
 def read_beside(path: str) -> Definition:

@@ -9,7 +9,6 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from time import time
-from typing import Final
 
 from dbt.daemon import saved_definitions
 from dbt.daemon.definition import plain, read_definition
@@ -17,15 +16,12 @@ from dbt.daemon.domains import RUNS, Domains, require_file
 from dbt.daemon.errors import Conflict, DefinitionError, HostFailed, NotFound
 from dbt.daemon.known_domains import Record, Teller
 from dbt.daemon.machines import MachineMaker
-from dbt.daemon.saved_definitions import read_beside, written_beside
+from dbt.daemon.saved_definitions import SAVED, read_beside, written_beside
 from dbt.daemon.store import Snapshot, Store
 from dbt.devices.state import StateError
 from dbt.hypervisor.lifecycle import SOUND, DomainState
 from dbt.snapshot.errors import SnapshotError, SnapshotNotWritten
 from dbt.vm.vm_state import VmState
-
-#: What a snapshot's file is called. Its name is checked before.
-_SUFFIX: Final = ".dbt"
 
 
 class SavedStates:
@@ -99,7 +95,7 @@ class SavedStates:
     def managed_save(self, name: str) -> None:
         """Save a machine so that its next start goes on there, and end it."""
         with self._domains.use(name) as record, self._standing_still(record) as state:
-            path = os.path.join(self._directory, f"{record.domain.uuid}{_SUFFIX}")
+            path = os.path.join(self._directory, f"{record.domain.uuid}{SAVED}")
             _write(record, state, path)
             with _removed_on_failure(path):
                 self._domains.set_managed_save(record, path)
@@ -124,7 +120,7 @@ class SavedStates:
             was, created, state = record.domain.state, time(), self._present(record)
             folder = os.path.join(self._directory, str(uuid))
             os.makedirs(folder, exist_ok=True)
-            path = os.path.join(folder, f"{snapshot}{_SUFFIX}")
+            path = os.path.join(folder, f"{snapshot}{SAVED}")
             _write(record, state, path)
             shown = DomainState.PAUSED if was is DomainState.PAUSED else DomainState.RUNNING
             made = Snapshot(snapshot, created, shown.value, path)

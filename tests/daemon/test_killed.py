@@ -109,6 +109,7 @@ def test_what_a_killed_daemon_has_left_of_states_is_removed(tmp_path: Path) -> N
         other = str(uuid4())
         left = [
             f".{own}.dbt.part",
+            f".{own}.dbt.json.part",
             f"{own}.dbt",
             f"{other}.dbt",
             f"{own}/.kept.dbt.part",

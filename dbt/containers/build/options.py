@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -11,9 +12,12 @@ import msgspec
 from dbt.containers.build.failures import BadDockerfile
 from dbt.containers.images.reference import Reference
 from dbt.containers.images.registry.credentials import Credentials, read_credentials_file
+from dbt.containers.runtime.spec import DEFAULT_SHM
 from dbt.containers.runtime.ulimits import Ulimit, check_ulimits
 
 _FALSE: Final = ("", "0", "no", "false", "none")
+#: A number of bytes in a query, of 64 bits.
+_NUMBER: Final = re.compile(r"-?[0-9]{1,18}")
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,7 @@ class BuildOptions:
     - ``is_quiet``: nothing but the image's id is told. ``removes``, ``always_removes``: what is said of containers.
     - ``network``: the name of the network that programs are in. ``hosts``: addresses by names for them.
     - ``memory``: what each program may use, in bytes, or None.
-    - ``ulimits``, ``shm_size``: limits of resources, and the bytes of /dev/shm, or None.
+    - ``ulimits``, ``shm_size``: limits of resources, and the bytes of /dev/shm.
     - ``credentials`` by the domains of registries.
     """
 
@@ -47,7 +51,7 @@ class BuildOptions:
     hosts: tuple[tuple[str, str], ...] = ()
     memory: int | None = None
     ulimits: tuple[Ulimit, ...] = ()
-    shm_size: int | None = None
+    shm_size: int = DEFAULT_SHM
     credentials: Mapping[str, Credentials] = field(default_factory=dict)
 
 
@@ -87,16 +91,15 @@ def read_options(query: Mapping[str, Sequence[str]], registry_config: str = "") 
         hosts=tuple((name, address) for name, _, address in (one.partition(":") for one in _hosts(query))),
         memory=memory if memory > 0 else None,
         ulimits=ulimits,
-        shm_size=shm_size if shm_size > 0 else None,
+        shm_size=shm_size if shm_size > 0 else DEFAULT_SHM,
         credentials=read_credentials_file(registry_config),
     )
 
 
 def _size(text: str, what: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise BadDockerfile(f"invalid {what}: {text[:40]}") from None
+    if not _NUMBER.fullmatch(text):
+        raise BadDockerfile(f"invalid {what}: {text[:40]}")
+    return int(text)
 
 
 def _network(mode: str) -> str:

@@ -8,7 +8,7 @@ import os
 import secrets
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import IO, Any, Final, Protocol
 
 from dbt.containers.build.failures import BuildFailed
@@ -18,7 +18,7 @@ from dbt.containers.runtime.container_vm import ContainerVm
 from dbt.containers.runtime.disk import make_disk
 from dbt.containers.runtime.runtime import Runtime
 from dbt.containers.runtime.session import Session
-from dbt.containers.runtime.spec import Limits, Process, ProcessFailure, RuntimeFailure, Spec
+from dbt.containers.runtime.spec import DEFAULT_SHM, Limits, Process, ProcessFailure, RuntimeFailure, Spec
 from dbt.containers.runtime.ulimits import Ulimit
 from dbt.linux.images import LinuxGuestError
 
@@ -64,7 +64,7 @@ class Step:
     config: dict[str, Any]
     memory: int | None
     ulimits: tuple[Ulimit, ...] = ()
-    shm_size: int | None = None
+    shm_size: int = DEFAULT_SHM
 
 
 def new_id() -> str:
@@ -106,8 +106,10 @@ def _spec(step: Step, disk: str) -> Spec:
         config.get("User") or "",
     )
     layers = tuple(layer.erofs for layer in step.layers)
-    spec = Spec(step.id, step.id[:12], layers, disk, process, limits=Limits(memory=step.memory), ulimits=step.ulimits)
-    return spec if step.shm_size is None else replace(spec, shm_size=step.shm_size)
+    limits = Limits(memory=step.memory)
+    return Spec(
+        step.id, step.id[:12], layers, disk, process, limits=limits, ulimits=step.ulimits, shm_size=step.shm_size
+    )
 
 
 async def _run(machines: Machines, spec: Spec, say: Callable[[str], None], drain: Callable[[], Any]) -> None:

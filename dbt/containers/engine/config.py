@@ -180,6 +180,11 @@ class HostConfig(msgspec.Struct, rename="pascal"):
     readonly_paths: list[str] | None = None
     init: bool | None = None
 
+    @property
+    def opens_system_paths(self) -> bool:
+        """True if nothing of /proc and /sys is to be hidden or frozen: --security-opt systempaths=unconfined."""
+        return self.masked_paths == [] == self.readonly_paths
+
     def json(self) -> dict[str, Any]:
         """Return it as docker writes it: without what docker leaves out if it is empty."""
         found: dict[str, Any] = msgspec.to_builtins(self)

@@ -10,10 +10,9 @@ from dbt.containers.engine.creation import check_program_texts
 from dbt.containers.engine.errors import BadParameter
 from dbt.containers.engine.log_file import LogOptions
 from dbt.containers.runtime.capabilities import capability_bits
-from dbt.containers.runtime.spec import RuntimeFailure
+from dbt.containers.runtime.spec import DEFAULT_SHM, RuntimeFailure
 from dbt.containers.runtime.ulimits import check_ulimits
 
-DEFAULT_SHM: Final = 64 << 20
 _LEAST_MEMORY: Final = 6 << 20
 _POLICIES: Final = frozenset({"", "no", "always", "unless-stopped", "on-failure"})
 _MASKED: Final = [
@@ -50,7 +49,7 @@ def complete_host(host: HostConfig) -> list[str]:
     host.ipc_mode = host.ipc_mode or "private"
     host.cgroupns_mode = host.cgroupns_mode or "private"
     host.runtime = host.runtime or "runc"
-    if not (host.privileged or host.masked_paths == [] == host.readonly_paths):  # systempaths=unconfined
+    if not (host.privileged or host.opens_system_paths):
         host.masked_paths, host.readonly_paths = list(_MASKED), list(_READ_ONLY)
     if host.memory and not host.memory_swap:
         host.memory_swap = 2 * host.memory

@@ -97,7 +97,7 @@ def spec_of(definition: Definition, image: Image, folder: str, place: Membership
         sysctls=host.sysctls or {},
         ulimits=tuple(host.ulimits or ()),
         oom_score_adj=host.oom_score_adj,
-        open_system_paths=host.masked_paths == [] == host.readonly_paths,
+        open_system_paths=host.opens_system_paths,
         no_new_privileges=gives_no_privileges(host),
     )
 

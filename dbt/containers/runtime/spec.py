@@ -13,6 +13,9 @@ from dbt.containers.runtime.ulimits import Ulimit
 MOST_DIRECTORIES: Final = 6
 MOST_CARDS: Final = 4
 
+#: The size of /dev/shm unless the user wants another one, in bytes.
+DEFAULT_SHM: Final = 64 << 20
+
 
 class RuntimeFailure(Exception):
     """Raised if a VM cannot do what it is asked. The text is a sentence for the user."""
@@ -142,7 +145,7 @@ class Spec:
     privileged: bool = False
     cap_add: tuple[str, ...] = ()
     cap_drop: tuple[str, ...] = ()
-    shm_size: int = 64 << 20
+    shm_size: int = DEFAULT_SHM
     sysctls: Mapping[str, str] = field(default_factory=dict)
     ulimits: tuple[Ulimit, ...] = ()
     oom_score_adj: int = 0

@@ -83,25 +83,27 @@ class ProcessCarrier(Closing):
                 return self._asked(message, files)
 
     def _asked(self, message: say.ToZygote, files: Sequence[int] = ()) -> say.FromZygote:
+        channel = self._started()
+        channel.send(message, files)
+        return channel.receive()
+
+    def _started(self) -> Channel[say.FromZygote]:
         if self._channel is None:
             self._channel = self._start()
-        self._channel.send(message, files)
-        return self._channel.receive()
+        return self._channel
 
     def _end_zygote(self) -> None:
         if self._channel is not None:
             self._channel.close()
             self._channel = None
         if self._zygote is not None:
-            self._zygote.kill()
-            self._zygote.wait()
+            self._zygote.wait()  # it ends when nobody is at the other end
             self._zygote = None
 
     def prepare(self) -> None:
         """Start what the processes are forked from, which the first machine would wait for."""
         with self._asking:
-            if self._channel is None:
-                self._channel = self._start()
+            self._started()
 
     def _start(self) -> Channel[say.FromZygote]:
         self._zygote, connection = take_zygote()
@@ -177,12 +179,7 @@ class ProcessCarrier(Closing):
     def close(self) -> None:
         """End the zygote. The machines must have been closed, or go on without this process."""
         with self._asking:
-            if self._channel is not None:
-                self._channel.close()
-                self._channel = None
-            if self._zygote is not None:
-                self._zygote.wait()
-                self._zygote = None
+            self._end_zygote()
 
     # -- machines --------------------------------------------------------------------------------
 

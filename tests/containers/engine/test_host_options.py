@@ -13,6 +13,7 @@ from dbt.containers.engine.config import HostConfig
 from dbt.containers.engine.errors import BadParameter
 from dbt.containers.engine.host_options import complete_host, gives_no_privileges
 from dbt.containers.engine.mounts import MountMaker
+from dbt.containers.runtime.spec import DEFAULT_SHM
 from dbt.containers.runtime.ulimits import Ulimit
 from tests.containers.engine.asking import create
 from tests.containers.engine.engines import TestEngine
@@ -134,7 +135,14 @@ def test_options_of_mounts(tmp_path: Path) -> None:
 def test_a_build_has_limits_of_resources() -> None:
     found = read_options({"ulimits": ['[{"Name":"nofile","Soft":5,"Hard":6}]'], "shmsize": ["65536"]})
     assert found.ulimits == (Ulimit("nofile", 5, 6),) and found.shm_size == 65536
+    assert read_options({}).shm_size == read_options({"shmsize": ["0"]}).shm_size == DEFAULT_SHM
     assert read_options({"ulimits": ["null"], "cachefrom": ["null"], "labels": ["null"]}).ulimits == ()
-    for query in ({"ulimits": ['[{"Name":"x"}]']}, {"shmsize": ["much"]}, {"ulimits": ["7"]}):
+    for query in (
+        {"ulimits": ['[{"Name":"x"}]']},
+        {"shmsize": ["much"]},
+        {"shmsize": ["1_0"]},
+        {"memory": ["+5"]},
+        {"ulimits": ["7"]},
+    ):
         with pytest.raises(BadDockerfile):
             read_options(query)
