@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 #: What a unit is taken to need in nanoseconds as long as nothing is known: the price of code that is not compiled.
 _FIRST_COST = 20.0
-#: What has used fewer units in a period is not judged by it.
+#: The price of units does not rise by a period in which fewer were used: a turn as such takes more.
 _LEAST_UNITS = 1_000
 #: A cap is changed within a period if it has turned out to be so many times too large or too small. Otherwise a domain
 #: whose units have become a hundred times as expensive would owe many periods, and one in the opposite case lose one.
@@ -63,7 +63,7 @@ class CoreTime:
         one.used_ns += host_ns
         if one.used_ns >= _FAR * max(one.most_ns, one.part * self._period_ns):
             one.cap = min(units, one.cap)
-        elif units >= one.cap and units >= _LEAST_UNITS and _FAR * one.used_ns < one.most_ns:
+        elif units >= one.cap and _FAR * one.used_ns < one.most_ns:  # however few: a cap of few units would stay
             one.cost = max(one.used_ns, 1) / units
             one.cap = units + int((one.most_ns - one.used_ns) / one.cost)
         else:

@@ -38,6 +38,9 @@ COSTS: dict[str, Callable[[int], float]] = {
     "warming up": lambda number: max(60 / (number + 1), 0.2),
     "by turns": lambda number: 40 if number % 7 < 2 else 0.2,
     "cold again": lambda number: 40 if number > 50 else 0.2,
+    # Instructions are translated, which takes the time of many thousands that are executed.
+    "translated first": lambda number: 10_000 if number < 2 else 0.2,
+    "translated late": lambda number: 30_000 if number == 50 else 0.2,
 }
 
 
@@ -48,6 +51,21 @@ def test_a_guest_has_its_part_of_a_core_whatever_its_units_take(part: float, nam
     used = [next(guest)[0] for _ in range(400)]
     assert sum(used) == pytest.approx(400 * part * PERIOD_NS, rel=0.01, abs=2 * part * PERIOD_NS + TURN_NS)
     assert max(used) <= 4 * part * PERIOD_NS + TURN_NS
+
+
+@pytest.mark.parametrize("units", [1, 999, 1_000, 16_000])
+def test_a_guest_whose_first_units_took_long_gets_on(units: int) -> None:
+    """The host was busy: a few units took a period, and the next cap is as small as they are dear."""
+    times = CoreTime(PERIOD_NS)
+    times.set_part("a", 0.5)
+    assert times.revised_cap("a", units, 2 * PERIOD_NS) == units
+    cap = times.next_cap("a", units, 4 * PERIOD_NS)
+    assert cap is not None
+    used = cap
+    for _ in range(10):
+        cap = times.revised_cap("a", used, used // 10) or cap
+        used = cap
+    assert used > PERIOD_NS
 
 
 def test_what_a_guest_did_not_want_is_not_kept() -> None:
