@@ -12,7 +12,8 @@ from dbt.containers.build.failures import BuildFailed
 from dbt.containers.build.options import BuildOptions
 from dbt.containers.build.running import Machines
 from dbt.containers.build.trees import Context
-from dbt.containers.images.errors import ImageError, StoreError
+from dbt.containers.images.disk import not_kept
+from dbt.containers.images.errors import ImageError
 from dbt.containers.images.registry.registries import Registries
 from dbt.containers.images.store import ImageStore
 
@@ -55,7 +56,7 @@ async def build(
         except OSError as error:
             if isinstance(error, ConnectionError | TimeoutError):
                 raise  # the client is gone
-            raise StoreError(f"there is no room for the build in {folder}: {error.strerror}") from None
+            raise not_kept("the build", folder, error) from None
         finally:
             messages.put_nowait(None)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import IO, Any, Final, Protocol
 
 from dbt.containers.build.failures import BuildFailed
-from dbt.containers.images.errors import StoreError
+from dbt.containers.images.disk import not_kept
 from dbt.containers.images.image import Layer
 from dbt.containers.runtime.container_vm import ContainerVm
 from dbt.containers.runtime.disk import make_disk
@@ -91,7 +91,7 @@ async def run(
     except (RuntimeFailure, LinuxGuestError) as error:
         raise BuildFailed(str(error)) from None
     except OSError as error:
-        raise StoreError(f"a container of a build has no room for its disk in {folder}: {error.strerror}") from None
+        raise not_kept("a container of the build", folder, error) from None
     finally:
         if os.path.exists(disk):
             os.unlink(disk)

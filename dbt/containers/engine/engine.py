@@ -84,10 +84,14 @@ class Engine(Parts):
         try:
             yield
         except BaseException:
-            task = asyncio.get_running_loop().create_task(self._collect())
-            self._collecting.add(task)
-            task.add_done_callback(self._collecting.discard)
+            self.collect_soon()
             raise
+
+    def collect_soon(self) -> None:
+        """Remove the layers that no image has, soon, when nothing of what has failed refers to them any more."""
+        task = asyncio.get_running_loop().create_task(self._collect())
+        self._collecting.add(task)
+        task.add_done_callback(self._collecting.discard)
 
     async def _collect(self) -> None:
         await asyncio.sleep(_LETS_GO_S)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from dbt.containers.images.disk import no_room
 from dbt.containers.images.errors import ImageError
 from dbt.containers.network.errors import NetworkFailure
 from dbt.containers.runtime.spec import RuntimeFailure
@@ -56,12 +57,8 @@ class Unavailable(EngineError):
 def text_of(error: Exception) -> str:
     """Return what a client is told of an error."""
     if isinstance(error, OSError) and error.errno in NO_ROOM:
-        return f"there is no room left on the disk that has the engine's directory{_of(error.filename)}"
+        return no_room("what was to be written", str(error.filename or "the engine's directory"))
     return str(error)
-
-
-def _of(name: object) -> str:
-    return f", for {name}" if isinstance(name, str) else ""
 
 
 def status_of(error: Exception) -> int | None:

@@ -10,7 +10,9 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import contextmanager
 from typing import IO, Final
 
-from dbt.containers.engine.errors import BadParameter, EngineError
+from dbt.containers.engine.errors import BadParameter
+from dbt.containers.images.disk import no_room, not_kept
+from dbt.containers.images.errors import StoreError
 from dbt.daemon.http_messages import Body
 
 _PIECE: Final = 1 << 18
@@ -28,7 +30,7 @@ def spool_file(folder: str) -> Iterator[IO[bytes]]:
 
 
 async def fill(file: IO[bytes], pieces: AsyncIterator[bytes], folder: str) -> int:
-    """Write a stream to a file of a directory, and go to its beginning. Return its size. Raise EngineError if the host
+    """Write a stream to a file of a directory, and go to its beginning. Return its size. Raise StoreError if the host
     has no room.
     """
     size = 0
@@ -42,7 +44,7 @@ async def fill(file: IO[bytes], pieces: AsyncIterator[bytes], folder: str) -> in
     except OSError as error:
         if isinstance(error, ConnectionError | TimeoutError):
             raise
-        raise EngineError(f"the archive cannot be kept in {folder}: {error.strerror}") from None
+        raise not_kept("the archive", folder, error) from None
     file.seek(0)
     return size
 
@@ -54,14 +56,14 @@ async def pieces_of(body: Body) -> AsyncGenerator[bytes, None]:
 
 
 async def with_room(pieces: AsyncIterator[bytes], folder: str) -> AsyncGenerator[bytes, None]:
-    """Yield what is to be written to a container's disk, in a directory. Raise EngineError before the host has no room
+    """Yield what is to be written to a container's disk, in a directory. Raise StoreError before the host has no room
     for it: the guest would wait for that, and whoever asks with it.
     """
     size = 0
     async for piece in pieces:
         size += len(piece)
         if shutil.disk_usage(folder).free < size:
-            raise EngineError(f"there is no room left for the archive in {folder}")
+            raise StoreError(no_room("the archive", folder))
         yield piece
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final, NamedTuple
 
+from dbt.containers.images.disk import no_room
 from dbt.containers.images.errors import StoreError
 
 _VERSION: Final = 1
@@ -140,5 +141,5 @@ def _errors(path: str) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
-            raise StoreError(f"there is no room left for the database of images {path}") from None
+            raise StoreError(no_room("the database of images", path)) from None
         raise StoreError(f"the database of images {path} cannot be used: {error}") from None

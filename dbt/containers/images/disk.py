@@ -17,6 +17,19 @@ _HOLE: Final = 4096
 _ZEROS: Final = bytes(1 << 18)
 
 
+def no_room(what: str, place: str) -> str:
+    """Return the text of the error that ``place``, a file or directory of the host, has no room for ``what``."""
+    remedy = "Make some on that disk: `docker system prune` removes what no container uses"
+    return f"there is no room left for {what} in {place}: no space left on device. {remedy}"
+
+
+def not_kept(what: str, place: str, error: OSError) -> StoreError:
+    """Return the error that ``what`` cannot be written to a file or directory of the host."""
+    if error.errno in NO_ROOM:
+        return StoreError(no_room(what, place))
+    return StoreError(f"there is no place for {what} in {place}: {error.strerror}")
+
+
 @contextmanager
 def disk_errors(folder: str) -> Iterator[None]:
     """Turn errors of the disk into StoreErrors."""
@@ -24,7 +37,7 @@ def disk_errors(folder: str) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in NO_ROOM:
-            raise StoreError(f"there is no room left for images in {folder}") from None
+            raise StoreError(no_room("images", folder)) from None
         raise StoreError(f"the images in {folder} cannot be changed: {error}") from None
 
 

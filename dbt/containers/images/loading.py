@@ -137,7 +137,9 @@ class _Content:
 
     def _take(self, name: str, entry: Entry, reader: TarReader) -> None:
         pieces = reader.content()
-        first = next(pieces, b"")
+        first = b""
+        while len(first) < BLOCK and (piece := next(pieces, b"")):  # a stream may give less than what tells what it is
+            first += piece
         if entry.size <= _MOST_DOCUMENT and _is_document(first):
             self._held += entry.size
             if self._held > _MOST_DOCUMENTS:

@@ -14,6 +14,7 @@ process that is killed leaves files that nothing refers to, and never the revers
 from __future__ import annotations
 
 import fcntl
+import gc
 import hashlib
 import os
 import secrets
@@ -223,6 +224,9 @@ class ImageStore:
         """Remove the layers that nobody has any more, and return the bytes of their files."""
         with self.freeing():
             held = set().union(*self._holds.values())
+            owned = held.union(*(image.config.diff_ids for image in self._images.values()))
+            if any(diff_id not in owned for diff_id in list(self._layers)):
+                gc.collect()  # an error refers to itself by way of the frames that it has come through, and to a layer
             garbage = [diff_id for diff_id in self._sizes if diff_id not in held and diff_id not in self._layers]
             if not garbage:
                 return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import subprocess
@@ -12,9 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from dbt.containers.images.disk import no_room
 from tests.containers.engine.asking import WAITS, create, running
 from tests.containers.engine.engines import TIMEOUT, TestEngine
 from tests.containers.engine.images import words_tar
+from tests.containers.images.archives import config
 from tests.containers.images.registry.made import tar_of
 
 _SIZE = "16m"
@@ -42,8 +45,8 @@ def engine(tmp_path: Path) -> Iterator[TestEngine]:
             made.end()
 
 
-def _fill(path: Path) -> None:
-    """Take all room that the disk of a file has."""
+def _fill(path: Path, but: int = 0) -> None:
+    """Take all room that the disk of a file has, ``but`` so many bytes."""
     with open(path, "wb", buffering=0) as file:
         for size in (1 << 16, 1):
             try:
@@ -51,6 +54,7 @@ def _fill(path: Path) -> None:
                     file.write(bytes(size))
             except OSError as error:
                 assert error.errno == errno.ENOSPC
+    os.truncate(path, path.stat().st_size - but)
 
 
 def container_folder(engine: TestEngine) -> Path:
@@ -133,6 +137,27 @@ def test_what_makes_images_says_that_there_is_no_room_and_leaves_nothing(engine:
     assert "Traceback" not in Path(f"{engine.folder}.log").read_text()
 
 
+def test_layers_that_had_room_do_not_stay_without_the_image(engine: TestEngine) -> None:
+    inside = Path(f"/proc/{engine.pid}/root{engine.folder}")
+    layers = [tar_of(first=os.urandom(1 << 20)), tar_of(second=os.urandom(4 << 20))]
+    described = [{"Config": "config.json", "RepoTags": ["twofold:latest"], "Layers": ["1.tar", "2.tar"]}]
+    archive = tar_of(
+        **{"1.tar": layers[0], "2.tar": layers[1], "config.json": config(*layers)},
+        **{"manifest.json": json.dumps(described).encode()},
+    )
+    before = sorted((inside / "images" / "layers").iterdir())
+    _fill(inside / "filled", 3 << 20)
+    said = engine.ask("POST", "/images/load", archive)
+    assert no_room("images", f"{engine.folder}/images").encode() in said.body
+    end = time.monotonic() + TIMEOUT
+    while sorted((inside / "images" / "layers").iterdir()) != before:
+        assert time.monotonic() < end, "a layer has stayed"
+        time.sleep(0.05)
+    (inside / "filled").unlink()
+    assert b"Loaded image: twofold:latest" in engine.ask("POST", "/images/load", archive).body
+    assert engine.end() == 0
+
+
 def test_what_a_container_writes_waits_for_room(engine: TestEngine) -> None:
     """A guest that got an error from its disk would lose what it has written, and could only read from then on."""
     inside, log = Path(f"/proc/{engine.pid}/root{engine.folder}"), Path(f"{engine.folder}.log")
@@ -142,7 +167,7 @@ def test_what_a_container_writes_waits_for_room(engine: TestEngine) -> None:
     _fill(inside / "filled")  # before the guest has written it down
     said = engine.ask("PUT", "/containers/box/archive?path=/tmp", tar_of(more=data))
     assert said.status == 500
-    assert said.message == f"there is no room left for the archive in {container_folder(engine)}"
+    assert said.message == no_room("the archive", str(container_folder(engine)))
     end = time.monotonic() + TIMEOUT
     while f"the guest waits for the disk {engine.folder}" not in log.read_text() and time.monotonic() < end:
         time.sleep(0.1)  # Linux writes down what it has every few seconds

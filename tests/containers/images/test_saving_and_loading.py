@@ -78,6 +78,24 @@ def test_what_is_saved_is_loaded_as_it_was(store: ImageStore, other: ImageStore)
     assert found == [(first.id, names[:1]), (first.id, names[1:]), (second.id, [])]
 
 
+class Dripping(io.RawIOBase):
+    """A stream that gives some bytes at once, as a connection may."""
+
+    def __init__(self, data: bytes, size: int) -> None:
+        self._data, self._size = io.BytesIO(data), size
+
+    def read(self, size: int = -1) -> bytes:
+        return self._data.read(self._size)
+
+
+@pytest.mark.parametrize("size", [1, 300, 511])
+def test_how_an_archive_comes_does_not_matter(store: ImageStore, other: ImageStore, size: int) -> None:
+    image = add(store, ONE, names=("box",))
+    data = b"".join(save(store, [Saved(image, [BOX])]))
+    (found,) = load(other, Dripping(data, size))
+    assert (found.image.id, found.names) == (image.id, [BOX])
+
+
 def _without_manifest(data: bytes) -> bytes:
     with tarfile.open(fileobj=io.BytesIO(data)) as saved:
         files = {info: saved.extractfile(info) for info in saved if info.name != "manifest.json"}

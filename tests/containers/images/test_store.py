@@ -128,6 +128,19 @@ def test_layers_go_with_the_last_who_has_them(store: ImageStore) -> None:
     assert store.layer(diff_id(TWO)) is None
 
 
+def test_a_layer_goes_that_only_an_error_refers_to(store: ImageStore) -> None:
+    def broken() -> None:
+        layer = store.add_layer(io.BytesIO(ONE))
+        try:
+            raise ValueError(layer.diff_id)
+        except ValueError as error:
+            kept = error  # it has this frame, which has it
+        assert kept and layer
+
+    broken()
+    assert store.collect() == 10_000
+
+
 def test_a_layer_stays_while_its_archive_is_read(store: ImageStore) -> None:
     layer: Layer | None = store.add_layer(io.BytesIO(ONE))
     assert layer is not None

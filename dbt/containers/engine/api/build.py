@@ -32,20 +32,24 @@ class _Builds:
         machines = BuildMachines(engine.runtime, engine.board, options.network, options.hosts)
         context = pieces_of(call.body)
         messages = build(engine.store, machines, engine.registries, engine.places.spool, context, options)
-        first = await anext(messages)  # what fails before it has a status of its own
+        with engine.adding_layers():
+            first = await anext(messages)  # what fails before it has a status of its own
         return json_stream(self._told(first, messages, options))
 
     async def _told(
         self, first: dict[str, Any], messages: AsyncGenerator[dict[str, Any], None], options: BuildOptions
     ) -> AsyncGenerator[object, None]:
         last = first
-        try:
-            yield first
-            async for last in messages:
-                yield last
-        finally:
-            await messages.aclose()
-        if "error" not in last:
+        with self._engine.adding_layers():
+            try:
+                yield first
+                async for last in messages:
+                    yield last
+            finally:
+                await messages.aclose()
+        if "error" in last:
+            self._engine.collect_soon()
+        else:
             self._tell_names(options)
 
     def _tell_names(self, options: BuildOptions) -> None:

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import IO, TYPE_CHECKING, Final
 
-from dbt.containers.images.errors import RegistryError, StoreError
+from dbt.containers.images.disk import not_kept
+from dbt.containers.images.errors import RegistryError
 from dbt.containers.images.registry.failures import Refusal, Unreachable, refusal
 from dbt.containers.images.registry.manifests import Descriptor, digest_of
 
@@ -64,7 +65,7 @@ class _Part:
         try:
             self._file.write(data)
         except OSError as error:
-            raise StoreError(f"a layer cannot be kept in {self._folder}: {error.strerror}") from None
+            raise not_kept("a layer", self._folder, error) from None
         self._hash.update(data)
         self.length += len(data)
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from http import HTTPStatus
 from typing import IO, Any, Final
 
-from dbt.containers.images.errors import StoreError
+from dbt.containers.images.disk import not_kept
 from dbt.containers.images.image import Image, Layer
 from dbt.containers.images.reference import Reference
 from dbt.containers.images.registry.client import RegistryClient
@@ -112,7 +112,7 @@ class Push:
             size, digest = _compress(self._store.layer_tar(layer), file)
         except OSError as error:
             file.close()
-            raise StoreError(f"a layer cannot be compressed: {error.strerror}") from None
+            raise not_kept("a layer that is compressed", self._folder, error) from None
         except BaseException:
             file.close()
             raise
