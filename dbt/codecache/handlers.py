@@ -11,7 +11,7 @@ from importlib.machinery import PathFinder
 from dbt.backend.digest import digest
 from dbt.backend.image import Image, ImageDamaged
 from dbt.codecache.interpreter import ROOT, python_command, python_environment
-from dbt.codecache.store import cache_directory, check_folder, load_file, write_file
+from dbt.codecache.store import cache_directory, check_folder, load_file, not_written, write_file
 from dbt.codecache.trust import UntrustedCacheError
 
 Notice = Callable[[str], None]
@@ -150,7 +150,7 @@ def load_image(notice: Notice) -> Image:
             write_file(name, data)
             _remove_old_images()
     except OSError as error:
-        notice(f"cannot write the translator to {cache_directory()} ({error.strerror}); it is built at every start")
+        notice(f"the translator is built at every start: {not_written(error)}")
     return Image.unpack(data)
 
 

@@ -11,7 +11,7 @@ import contextlib
 import os
 import time
 
-from dbt.codecache.trust import open_directory, open_file, open_folder
+from dbt.codecache.trust import UntrustedCacheError, open_directory, open_file, open_folder
 
 #: How many bytes of compiled regions are kept if ``$DBT_CACHE_SIZE`` is not set.
 DEFAULT_LIMIT = 256 << 20
@@ -36,6 +36,15 @@ def cache_directory() -> str:
     return (
         f"{home.rstrip('/')}/.cache/dbt" if home != "~" else "/.cache/dbt"
     )  # a user without a home, as in some containers
+
+
+def not_written(error: OSError) -> str:
+    """Return what a user is told if nothing can be written to the cache directory: why, and what helps."""
+    if isinstance(error, UntrustedCacheError):
+        return str(error)
+    return (
+        f"cannot write to {cache_directory()} ({error.strerror}). Let DBT_CACHE_DIR name a directory that you may write"
+    )
 
 
 def cache_limit() -> int:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from blake3 import blake3
 
 from dbt.codecache.handlers import image_key
-from dbt.codecache.store import cache_directory, check_file, check_folder, make_cache_directory
+from dbt.codecache.store import cache_directory, check_file, check_folder, make_cache_directory, not_written
 from dbt.host.drive import Drive
 from dbt.host.net_option import NOWHERE, Net
 from dbt.host.ninep.share import Share
@@ -131,7 +131,8 @@ def read_template(hardware: Hardware, say: Callable[[str], None]) -> VmState:
         write_snapshot(state, path)
         _remove_older()
     except (OSError, SnapshotError) as error:
-        say(f"the Linux guest cannot be kept, and boots for each program: {error}")
+        why = not_written(error) if isinstance(error, OSError) else error
+        say(f"the Linux guest cannot be kept, and boots for each program: {why}")
     return state
 
 

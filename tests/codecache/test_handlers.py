@@ -75,7 +75,8 @@ def test_a_directory_that_cannot_be_made_is_done_without(
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("DBT_CACHE_DIR", str(tmp_path / "file" / "cache"))
     assert handlers.load_image(lines.append).code
-    assert "cannot write the translator" in lines[-1]
+    said = f"cannot write to {tmp_path}/file/cache (Not a directory). Let DBT_CACHE_DIR name a directory that you may"
+    assert lines[-1] == f"the translator is built at every start: {said} write"
 
 
 def test_a_full_disk_is_done_without(cache: Path, lines: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

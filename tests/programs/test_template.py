@@ -51,6 +51,11 @@ def test_what_others_could_have_written_is_not_used(only_handlers: Path, monkeyp
     said.clear()
     read_template(SMALL, said.append).close()
     assert "others may write to it" in said[0] and "boots for each program" in said[2]
+    monkeypatch.setenv("DBT_CACHE_DIR", "/dev/null/cache")
+    read_template(SMALL, said.append).close()
+    assert said[-1].endswith(
+        "cannot write to /dev/null/cache (Not a directory). Let DBT_CACHE_DIR name a directory that you may write"
+    )
 
 
 def test_images_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
