@@ -14,7 +14,7 @@ from dbt import Machine
 from dbt.host.console import CaptureConsole
 from dbt.vm.result import StopReason
 from tests.guests import GUESTS, MANIFEST
-from tests.long import LONG
+from tests.long import LONG, long_only
 
 
 def _usual(images: list[str]) -> str:
@@ -67,3 +67,23 @@ def test_guests_under_qemu() -> None:
         [sys.executable, str(GUESTS / "check_qemu.py")], capture_output=True, text=True, check=False, timeout=600
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+
+
+@long_only
+def test_the_images_are_what_the_sources_give(tmp_path: Path) -> None:
+    """Byte for byte, with the compilers of Debian 12 that the images were made with."""
+    for compiler in ("arm-none-eabi-gcc", "arm-linux-gnueabi-gcc"):
+        if shutil.which(compiler) is None:
+            pytest.skip(f"{compiler} is not installed")
+        version = subprocess.run([compiler, "-dumpfullversion"], capture_output=True, text=True, check=True).stdout
+        if not version.startswith("12.2."):
+            pytest.skip(f"{compiler} has version {version.strip()}, and the images were made with 12.2")
+    sources = shutil.ignore_patterns("images", "build", "*.elf")
+    copy = shutil.copytree(GUESTS, tmp_path / "guests", ignore=sources)
+    for folder in (".", "bench", "slow", "io"):
+        (copy / folder / "images").mkdir()
+    subprocess.run(["make", "-C", copy, f"PYTHON={sys.executable}"], check=True, capture_output=True, timeout=600)
+    images = [*copy.rglob("images/*"), copy / "callouts" / "callouts.elf"]
+    made = sorted(path.relative_to(copy) for path in images if path.is_file())
+    assert len(made) > 100
+    assert [str(path) for path in made if (copy / path).read_bytes() != (GUESTS / path).read_bytes()] == []

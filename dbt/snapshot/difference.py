@@ -14,7 +14,7 @@ from dbt.inspector.symbols import SymbolTable
 from dbt.memory.ram_image import RamImage
 from dbt.snapshot.writer import changed_pages
 from dbt.vm.vm_state import VmState
-from isa.arm.state import BANKS, LAYOUT, Architecture, Mode, state_size
+from isa.arm.state import BANKS, LAYOUT, PSR_MODE, Architecture, Mode, state_size
 
 #: What :func:`registers` names otherwise than by the layout.
 _NAMED = frozenset(("r", "n", "z", "c", "v", "q", "ge", "psr", "bank_r8", "bank_r13", "bank_r14", "spsr"))
@@ -199,6 +199,7 @@ def _symbols(state: VmState) -> tuple[SymbolTable, dict[int, Gva]]:
         return SymbolTable(), {}
     with machine:
         _ = machine.tier  # which knows the guest's page tables
+        machine.cpsr = machine.cpsr & ~PSR_MODE | Mode.SYSTEM  # user mode has no access to a kernel's pages
         places: dict[int, Gva] = {}
         symbols, done = machine.symbols, 0
         for symbol in symbols.symbols:  # in the order of their addresses

@@ -240,7 +240,8 @@ def test_the_input_of_a_replay(tmp_path: Path) -> None:
     machine.load(str(MINIOS))
     recorder = Recorder(machine.input_source, str(tmp_path / "run"), identify(machine, "1"))
     machine.attach_input(recorder)
-    recorder.end(machine, machine.run(fuel=2_000_000))
+    recorded = machine.run(fuel=2_000_000)
+    recorder.end(machine, recorded)
     other = Machine(16 << 20, tier="auto", console=CaptureConsole())
     other.load(str(MINIOS))
     source = Replay(read_recording(str(tmp_path / "run")), identify(other, "1"))
@@ -254,7 +255,7 @@ def test_the_input_of_a_replay(tmp_path: Path) -> None:
         other.run(fuel=30_000)
     other.rollback(points[5])
     result = other.run(source.fuel(other.icount, None))
-    assert source.compare(other, result, print).icount == result.icount == 1_552_998
+    assert source.compare(other, result, print).icount == result.icount == recorded.icount < 2_000_000
     assert state_hash(other) == state_hash(machine)
 
 
