@@ -14,8 +14,8 @@ from typing import NamedTuple
 LOOPBACK = "127.0.0.1"
 #: The longest path that a unix socket can have, and the longest last part of one that is reached by its directory.
 LONGEST_PATH, _LONGEST_NAME = 107, 80
-#: The most connections that wait to be accepted.
-_BACKLOG = 4
+#: The most connections that wait to be accepted. Others to a unix socket are refused at once if they have a timeout.
+_BACKLOG = 128
 #: The seconds after which somebody who does not answer counts as not there.
 _CONNECT_TIMEOUT_S = 10.0
 

@@ -7,7 +7,7 @@ import socket
 import stat
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -290,6 +290,16 @@ def test_a_file_that_is_no_socket_stays_and_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileExistsError, match="there is a file of that name, which is no socket"):
         Endpoint.parse(f"unix:{path}").listen()
     assert path.read_text() == "dear"
+
+
+def test_many_may_connect_at_once(tmp_path: Path) -> None:
+    """One with a timeout would be refused at once by a unix socket where nobody else may wait."""
+    place = Endpoint(path=str(tmp_path / "door"))
+    with place.listen(), ExitStack() as opened:
+        for _ in range(100):
+            client = opened.enter_context(socket.socket(socket.AF_UNIX))
+            client.settimeout(1)
+            client.connect(place.path)
 
 
 def test_tcp_may_stand_before_as_for_qemu() -> None:
