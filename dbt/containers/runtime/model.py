@@ -37,30 +37,20 @@ async def make_model(
     start: Callable[[Spec], Coroutine[None, None, ContainerVm]], take: Callable[[ContainerVm], Awaitable[None]]
 ) -> None:
     """Have a model, after a while. ``start`` returns a VM that has done what a container's program waits for, and
-    ``take`` makes the model of it.
+    ``take`` makes the model of it. Nothing is left of a start that is cancelled.
     """
     await asyncio.sleep(_AFTER_S)
     try:
         with tempfile.TemporaryDirectory(prefix="dbt-model-") as folder:
             disk = os.path.join(folder, "disk")
             make_disk(disk)
-            vm = await _started(start(_spec(disk)))
+            vm = await start(_spec(disk))
         try:
             await _use(vm, take)
         finally:
             await vm.destroy()
     except (RuntimeFailure, OSError) as error:
         _log.warning("containers share less memory, because there is no model: %s", error)
-
-
-async def _started(starting: Coroutine[None, None, ContainerVm]) -> ContainerVm:
-    """Return the VM that starts. There is none if this is cancelled."""
-    task = asyncio.get_running_loop().create_task(starting)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await (await task).destroy()
-        raise
 
 
 async def _use(vm: ContainerVm, take: Callable[[ContainerVm], Awaitable[None]]) -> None:

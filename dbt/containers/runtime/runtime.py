@@ -217,9 +217,16 @@ class Runtime:
             await vm.gone()
 
     async def _begin(self, vm: ContainerVm, start: Callable[[], None]) -> None:
-        """Start the machine of a VM. Raise RuntimeFailure if that is not possible, after which there is none."""
+        """Start the machine of a VM. Raise RuntimeFailure if that is not possible. Then there is none, and neither is
+        there if this is cancelled.
+        """
+        starting = asyncio.ensure_future(asyncio.to_thread(start))
         try:
-            await asyncio.to_thread(start)
+            await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            await asyncio.wait([starting])  # a thread goes on
+            await vm.destroy()
+            raise
         except RuntimeFailure:
             await vm.destroy()
             raise

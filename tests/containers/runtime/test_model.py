@@ -10,6 +10,7 @@ import pytest
 
 from dbt.containers.runtime import model
 from dbt.containers.runtime.container_vm import ContainerVm
+from dbt.containers.runtime.session import Session
 from dbt.containers.runtime.spec import Process, Spec
 from dbt.hypervisor.process.process_vm import ProcessVm
 from tests.containers.runtime.boxes import Boxes, words_layer
@@ -75,6 +76,43 @@ def test_an_engine_that_ends_meanwhile_leaves_no_model(boxes: Boxes, monkeypatch
         await boxes.runtime.close()
         assert not boxes.runtime._vms
         assert vm.is_ending
+
+    boxes.run(run())
+
+
+def test_an_engine_ends_though_the_model_never_starts(boxes: Boxes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model, "_AFTER_S", 0)
+    monkeypatch.setattr(model, "WORTH_IT", 1)
+    waits, started = asyncio.Event(), Session.started
+
+    async def never_for_the_model(session: Session) -> None:
+        if asyncio.current_task() is boxes.runtime._model:
+            waits.set()
+            await asyncio.Event().wait()
+        await started(session)
+
+    monkeypatch.setattr(Session, "started", never_for_the_model)
+
+    async def run() -> None:
+        await boxes.start(process=COPY)
+        await waits.wait()
+        async with asyncio.timeout(60):
+            await boxes.runtime.close()
+        assert not boxes.runtime._vms
+
+    boxes.run(run())
+
+
+@pytest.mark.parametrize("number", (0, 2))
+def test_an_engine_may_end_at_any_time_of_the_start(boxes: Boxes, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    monkeypatch.setattr(model, "_AFTER_S", 0)
+    monkeypatch.setattr(model, "WORTH_IT", 1)
+
+    async def run() -> None:
+        await boxes.start(process=COPY)
+        await asyncio.sleep(number * 0.02)
+        await boxes.runtime.close()
+        assert not boxes.runtime._vms
 
     boxes.run(run())
 
