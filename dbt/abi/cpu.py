@@ -99,7 +99,6 @@ def _native_layout() -> dict[str, Slot]:
         ("code_at", 8, 1),  # shadow.code_at, likewise
         ("callout_counts", 8, 32),  # by isa.arm.architecture.CALLOUT_NUMBERS
         ("targets", 8, 1),  # HVA of where indirect branches went: dbt.abi.layout.TARGET_ENTRIES
-        ("block_counters", 8, 1),  # HVA of the counts of regions that count: see dbt.abi.layout.BlockCounters
         ("guesses", 8, 15),  # by register: the entry of a shadow page table by which it likely points somewhere
         ("last_entries", 8, 15),  # by register: the entry by which it pointed elsewhere, in the last such case
         ("entry_runs", 8, 15),  # by register: in how many such cases on end it was this one

@@ -85,6 +85,11 @@ class HostRange:
         if _libc.madvise(self.address + offset, size, _MADV_REMOVE):
             raise OSError(ctypes.get_errno(), "cannot give memory of a file back")
 
+    def map_executable(self, offset: int, size: int, handle: int) -> None:
+        """Replace a part by the first bytes of a file, to be executed there. OSError if the host forbids it."""
+        self._check(offset, size)
+        _map(Hva(self.address + offset), size, ExecutableMapping.protection, mmap.MAP_SHARED | _MAP_FIXED, handle)
+
     def map_zeros(self, offset: int, size: int) -> None:
         """Replace a part by zeroed memory of its own, whatever was mapped there. Raise OSError if the host refuses."""
         self._check(offset, size)

@@ -109,23 +109,10 @@ WATCHPOINT_WORDS = 3
 
 
 class BlockCounters(IntEnum):
-    """What regions count at an instruction, if they are to count. Each counter is a u64.
-
-    The counters of one word of RAM lie together. Arrays a power of two apart would have the counters of one
-    instruction compete for one way of the host's cache.
-    """
+    """What is counted at an instruction of regions, if they are to count."""
 
     BLOCK = 0  # a block was entered at this instruction
     EXIT = 1  # the region was left at this instruction
-
-
-#: Bytes of the block counters of one word of RAM.
-BLOCK_COUNTERS_SIZE = 8 * len(BlockCounters)
-
-
-def block_counter_offset(what: BlockCounters, place: int) -> int:
-    """Return the offset of a counter in bytes, given the offset in bytes of its word from the lowest address of RAM."""
-    return (place >> 2) * BLOCK_COUNTERS_SIZE + 8 * what
 
 
 class SideExit(IntEnum):

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from dbt.abi.addresses import Gva
 from dbt.backend.compile_record import CompileRecorder, with_locations
 from dbt.backend.compiled import CompiledRegion, Refused, as_runs
-from dbt.backend.link import link_object
+from dbt.backend.link import Patch, link_object
 from dbt.backend.llvm import Show, compile_object, show_nobody
 from dbt.backend.lower import module_text
 from dbt.backend.region_exits import Assumptions
-from dbt.backend.region_lowering import RegionLowering, region_text
+from dbt.backend.region_lowering import RegionLowering
 from dbt.frontend.context import TranslationContext
 from dbt.frontend.forming import BACKLOG, Decode, Guest, Limits, Place, RecordedWords, Region, RegionFormer
 from isa.arm.a32 import DECODER
@@ -93,21 +93,24 @@ def _compiled_apart(region: Region, assumed: Assumptions, apart: ToObject) -> Co
     """
     if assumed.context.compile_records:
         return Refused("its compile record would have to be made where LLVM is not")
+    lowering, patches = RegionLowering(region, "region0", assumed), list[Patch]()
     try:
-        code, symbols = link_object(apart(region_text([region], assumed), assumed.context.optimizations.passes))
+        object_bytes = apart(module_text(lowering.lower()), assumed.context.optimizations.passes)
     except NoObject as error:
         return Refused(str(error))
-    return _compiled(region, assumed, code, symbols["region0"])
+    return _compiled(lowering, *link_object(object_bytes, patches), patches)
 
 
 def compile_regions(regions: list[Region], assumed: Assumptions, show: Show = show_nobody) -> list[CompiledRegion]:
     """Return regions that are compiled in one module. Each costs much less, but each has the code of all."""
-    text = region_text(regions, assumed)
+    lowerings = [RegionLowering(region, f"region{number}", assumed) for number, region in enumerate(regions)]
+    text = module_text(*(lowering.lower() for lowering in lowerings))
     show("region.ll", lambda: text)
     object_bytes = compile_object(text, assumed.context.optimizations.passes, 1, show)
     show("region.o", lambda: object_bytes)
-    code, symbols = link_object(object_bytes)
-    return [_compiled(region, assumed, code, symbols[f"region{number}"]) for number, region in enumerate(regions)]
+    patches = list[Patch]()
+    linked = link_object(object_bytes, patches)
+    return [_compiled(lowering, *linked, patches) for lowering in lowerings]
 
 
 def compile_with_record(region: Region, assumed: Assumptions, compile_record: CompileRecorder) -> CompiledRegion:
@@ -116,22 +119,26 @@ def compile_with_record(region: Region, assumed: Assumptions, compile_record: Co
     text = module_text(lowering.lower())
     compile_record.lowered(text, lowering.f.origins())
     object_bytes = compile_object(with_locations(text), assumed.context.optimizations.passes, 1, compile_record.show)
-    code, symbols = link_object(object_bytes)
-    return _compiled(region, assumed, code, symbols["region0"], compile_record.finish(object_bytes))
+    patches = list[Patch]()
+    return _compiled(lowering, *link_object(object_bytes, patches), patches, compile_record.finish(object_bytes))
 
 
 def _compiled(
-    region: Region, assumed: Assumptions, code: bytes, start: int, compile_record: bytes = b""
+    lowering: RegionLowering, code: bytes, symbols: Mapping[str, int], patches: Iterable[Patch], record: bytes = b""
 ) -> CompiledRegion:
-    place = assumed.place
+    region, assumed, flows = lowering.region, lowering.assumed, None
+    place, counting = assumed.place, lowering.counting
+    if counting is not None:
+        flows = counting.flows(tuple((offset, addend) for name, offset, addend in patches if name == counting.symbol))
     return CompiledRegion(
         place(region.entry),
-        start,
+        symbols[lowering.name],
         region.insns,
         as_runs({place(gva): word for gva, word in region.words().items()}),
         code,
         assumed.context,
         tuple(place(gva) for gva in region.entries)[1:],
         tuple(assumed.pages_of(region)),
-        compile_record,
+        record,
+        flows,
     )

@@ -6,14 +6,18 @@ It is kept on disk and sent by the compiler's process in one binary form.
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from dbt.abi.addresses import Gpa, Gva, MappedPage
 from dbt.abi.layout import PAGE_SHIFT, PAGE_SIZE
 from dbt.frontend.context import TranslationContext, WrongContext
 
-#: Entry, start, instructions; then the lengths of what follows: context, entries, pages, runs, compile record, code.
-_HEADER = struct.Struct("<III6I")
+if TYPE_CHECKING:
+    from dbt.backend.block_flows import BlockFlows
+
+#: Entry, start, instructions; then the lengths of what follows: context, entries, pages, runs, compile record, flows,
+#: code.
+_HEADER = struct.Struct("<III7I")
 _RUN = struct.Struct("<II")
 
 
@@ -35,7 +39,7 @@ class CompiledRegion(NamedTuple):
     ``insns`` counts the compiled instructions; those of a block on several call paths count each time.
     ``context`` is the translation context. If it has the MMU on, the code also requires that ``pages`` are mapped so.
     ``compile_record`` says how the region was made (:mod:`dbt.backend.compile_record`). It is empty unless it was asked
-    for.
+    for. ``flows`` says what the code counts, if it counts.
     """
 
     entry: Gpa
@@ -47,6 +51,7 @@ class CompiledRegion(NamedTuple):
     others: tuple[Gpa, ...] = ()
     pages: tuple[MappedPage, ...] = ()
     compile_record: bytes = b""
+    flows: BlockFlows | None = None
 
     def gva_of(self, gpa: Gpa) -> Gva:
         """Return the virtual address by which the code was at ``gpa``, which must be in one of its ``pages``."""
@@ -58,21 +63,23 @@ class CompiledRegion(NamedTuple):
     def pack(self) -> bytes:
         """Return the binary form."""
         context = self.context.describe().encode()
-        counts = (len(self.others), len(self.pages), len(self.runs), len(self.compile_record), len(self.code))
+        flows = b"" if self.flows is None else self.flows.pack()
+        tail = self.compile_record, flows, self.code
+        counts = (len(self.others), len(self.pages), len(self.runs), *map(len, tail))
         header = _HEADER.pack(self.entry, self.start, self.insns, len(context), *counts)
         numbers = [*self.others, *(page for pair in self.pages for page in pair)]
         runs = b"".join(_RUN.pack(gpa, len(data)) + data for gpa, data in self.runs)
         numbers_packed = struct.pack(f"<{len(numbers)}I", *numbers)
-        return b"".join((header, context, numbers_packed, runs, self.compile_record, self.code))
+        return b"".join((header, context, numbers_packed, runs, *tail))
 
     @classmethod
     def unpack(cls, body: bytes) -> CompiledRegion:
         """Return the region of which :meth:`pack` made ``body``.
 
-        Raises WrongRegion if the lengths do not fit, or the code does not contain its start.
+        Raises WrongRegion if the lengths do not fit, the code does not contain its start, or its flows are wrong.
         """
         try:
-            entry, start, insns, context_size, others, pages, runs, record, code = _HEADER.unpack_from(body)
+            entry, start, insns, context_size, others, pages, runs, record, counting, code = _HEADER.unpack_from(body)
             at = _HEADER.size
             context = TranslationContext.parse(body[at : at + context_size].decode())
             at += context_size
@@ -86,20 +93,33 @@ class CompiledRegion(NamedTuple):
                 at += size
         except (struct.error, UnicodeDecodeError, WrongContext) as error:
             raise WrongRegion(f"not a compiled region: {error}") from error
-        if at + record + code != len(body) or start >= code:
+        behind = at + record + counting
+        if behind + code != len(body) or start >= code:
             raise WrongRegion("not a compiled region: its length is wrong")
+        if bool(counting) != context.block_counters:
+            raise WrongRegion("not a compiled region: its flows do not belong to its context")
         mapped = tuple(map(MappedPage, numbers[others::2], numbers[others + 1 :: 2]))
         return cls(
             Gpa(entry),
             start,
             insns,
             tuple(found),
-            body[at + record :],
+            body[behind:],
             context,
             tuple(map(Gpa, numbers[:others])),
             mapped,
             body[at : at + record],
+            _unpack_flows(body[at + record : behind], code) if counting else None,
         )
+
+
+def _unpack_flows(data: bytes, code_size: int) -> BlockFlows:
+    from dbt.backend.block_flows import BlockFlows  # which few runs need
+
+    try:
+        return BlockFlows.unpack(data, code_size)
+    except ValueError as error:
+        raise WrongRegion(f"not a compiled region: {error}") from error
 
 
 def as_runs(words: dict[Gpa, int]) -> tuple[tuple[Gpa, bytes], ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from typing import NamedTuple
 
 from dbt.backend import elfobject
 from dbt.backend.elfobject import ElfObject
@@ -16,8 +17,19 @@ class LinkError(ValueError):
     """Raised for an object that needs something that an image cannot have."""
 
 
-def link_object(object_bytes: bytes) -> tuple[bytes, dict[str, int]]:
-    """Lay out the sections that are loaded, resolve the relocations between them, and return code and symbols."""
+class Patch(NamedTuple):
+    """A place in code, by its offset, for the distance (i32) from there to a symbol elsewhere, plus an addend."""
+
+    symbol: str
+    offset: int
+    addend: int
+
+
+def link_object(object_bytes: bytes, patches: list[Patch] | None = None) -> tuple[bytes, dict[str, int]]:
+    """Lay out the sections that are loaded, resolve the relocations between them, and return code and symbols.
+
+    With ``patches``, symbols that the object does not define are allowed, and what refers to them is added there.
+    """
     elf = ElfObject(object_bytes)
     placed: dict[int, int] = {}
     code = bytearray()
@@ -37,9 +49,12 @@ def link_object(object_bytes: bytes) -> tuple[bytes, dict[str, int]]:
             raise LinkError("a relocation without addend")
         base = placed[section.info]
         for offset, kind, symbol, addend in elf.relocations(section):
+            at = base + offset
+            if patches is not None and not symbol.section and kind in _RELATIVE:
+                patches.append(Patch(symbol.name, at, addend))
+                continue
             if symbol.section not in placed or kind not in _RELATIVE:
                 raise LinkError(f"relocation {kind} against {symbol.name!r}")
-            at = base + offset
             struct.pack_into("<i", code, at, placed[symbol.section] + symbol.value + addend - at)
     symbols = {
         symbol.name: placed[symbol.section] + symbol.value

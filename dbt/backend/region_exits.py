@@ -11,10 +11,9 @@ from dbt.abi.layout import (
     CODE_PAGE_STRIDE,
     PAGE_SHIFT,
     PAGE_SIZE,
-    BlockCounters,
     SideExit,
-    block_counter_offset,
 )
+from dbt.backend.block_counting import BlockCounting
 from dbt.backend.budget import find_checks
 from dbt.backend.convention import header, tail_call
 from dbt.backend.flags import FlagKind, LazyFlags, overwrites_flags
@@ -100,7 +99,7 @@ class RegionExits(Lowering):
         """With ``attribute``, the function notes the :class:`Origin` of each line."""
         super().__init__(Function(header(name)))
         self._attribute = attribute
-        self._assumed = assumed
+        self.name, self.assumed = name, assumed
         self._context = context = assumed.context
         self.region = region
         self._optimizations = optimizations = context.optimizations
@@ -116,8 +115,6 @@ class RegionExits(Lowering):
         self._registers = [self.f.emit_entry("alloca i32") for _ in range(15)]
         self._temps = [self.f.emit_entry("alloca i32") for _ in range(16)]
         self._budget = self.f.emit_entry("alloca i64")
-        #: Where the counts begin, if there are any: in a register, or at least a load nearer than in CpuState.
-        self._counters = self._counters_pointer() if context.block_counters else ""
         self._wide: dict[str, str] = {}  # addresses as i64, by their values as i32
         #: By block: the registers by which it accesses memory with a guess, if addresses are looked up in tables.
         self._followed = followed_pointers(region) if optimizations.guesses and self._flat is None else {}
@@ -136,7 +133,13 @@ class RegionExits(Lowering):
         }
         self._diamonds = find_diamonds(region, self._checks) if optimizations.if_conversion else {}
         if context.block_counters:  # where the ways end in branches of their own, an exit would be counted at either
-            self._diamonds = {place: found for place, found in self._diamonds.items() if found.join is not None}
+            self._diamonds = {place: found for place, found in self._diamonds.items() if found.join in region.blocks}
+        #: The counts, if there are any.
+        self.counting: BlockCounting | None = None
+        if context.block_counters:
+            symbol, derive = f"{name}.counters", optimizations.derived_counts
+            self.counting = BlockCounting(self.f, region, symbol, self._budget, self._diamonds, assumed.place, derive)
+        self._place: Place | None = None  # of the block that control has come to; None before the first
         self._before: Before | None = None  # while a way is lowered to which control may not have come
         self._ram = ""
         self._other = ""  # the label at which the region is left at its entry
@@ -172,6 +175,8 @@ class RegionExits(Lowering):
             self._forget_hosts(self._hosts)
             for number, pointer in enumerate(self._registers):
                 f.do(f"store i32 {f.emit(f'load i32, ptr {self.state_pointer(R + 4 * number)}')}, ptr {pointer}")
+            if self.counting is not None:
+                self.counting.enter_region(gva)
             self._go(self.region.entries[gva])
 
     def _guessed_registers(self) -> list[int]:
@@ -237,22 +242,6 @@ class RegionExits(Lowering):
         count = f.emit(f"load i64, ptr {counter}")
         f.do(f"store i64 {f.emit(f'add i64 {count}, 1')}, ptr {counter}")
 
-    def _counters_pointer(self) -> str:
-        place = self.f.emit_entry(f"getelementptr i8, ptr {self.cpu}, i64 {NATIVE['block_counters'].offset}")
-        return self.f.emit_entry(f"load ptr, ptr {place}")
-
-    def _count(self, what: BlockCounters, pc: Gva, times: str = "1") -> None:
-        """Add ``times`` (an i64) to a counter for the GPA of the instruction at ``pc``: see
-        :class:`dbt.abi.layout.BlockCounters`.
-        """
-        if not self._context.block_counters:
-            return
-        f = self.f
-        place = block_counter_offset(what, self._assumed.place(pc))
-        pointer = f.emit(f"getelementptr i8, ptr {self._counters}, i64 {place}")
-        count = f.emit(f"load i64, ptr {pointer}")
-        f.do(f"store i64 {f.emit(f'add i64 {count}, {times}')}, ptr {pointer}")
-
     def _retire(self, place: Place, count: int) -> None:
         """Take a block's instructions from the budget.
 
@@ -293,6 +282,8 @@ class RegionExits(Lowering):
         self._lazy.become(self._lazy.kind)
         label = self._label(place)
         if label is not None:
+            if self.counting is not None:
+                self.counting.go(self._place, place)
             self.f.do(f"br label %{label}")
         else:
             self._exit(ARRIVE, str(place.pc), 0, SideExit.EDGE)
@@ -304,8 +295,10 @@ class RegionExits(Lowering):
         """Leave for a GVA (an i32 operand), giving instructions back to the budget."""
         f = self.f
         given_back += self._reserve
-        if reason is not SideExit.BUDGET:
-            self._count(BlockCounters.EXIT, self._insn.pc if self._before is None else self._before.pc)
+        if self.counting is not None:
+            assert self._place is not None
+            pc = self._place.pc if reason is SideExit.BUDGET else self._insn.pc
+            self.counting.leave(self._place, pc if self._before is None else self._before.pc, reason)
         if not self._optimizations.shared_exits:
             wide = f.emit(f"zext i32 {target} to i64")
             budget = f.emit(f"add i64 {f.emit(f'load i64, ptr {self._budget}')}, {given_back}")

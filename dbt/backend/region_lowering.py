@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from dbt.abi.cpu import NATIVE
-from dbt.abi.layout import CODE_PAGE_STRIDE, OP_SHIFT, PAGE_SHIFT, WORD_IN_PAGE, BlockCounters, SideExit
+from dbt.abi.layout import CODE_PAGE_STRIDE, OP_SHIFT, PAGE_SHIFT, WORD_IN_PAGE, SideExit
 from dbt.backend.flags import PARTS, FlagKind, flag_effect
 from dbt.backend.if_conversion import Diamond
-from dbt.backend.lower import FLAGS, module_text, remember_target
-from dbt.backend.region_exits import ARRIVE, Assumptions, Before, Origin, R
+from dbt.backend.lower import FLAGS, remember_target
+from dbt.backend.region_exits import ARRIVE, Before, Origin, R
 from dbt.backend.region_memory import RegionMemory
 from dbt.backend.spans import find_spans
-from dbt.frontend.forming import Block, JumpTable, Place, Region, relative_value
+from dbt.frontend.forming import Block, JumpTable, Place, relative_value
 from isa.arm.vectors import InsnException
 from isa.ir.callouts import Callout
 from isa.ir.queries import loop_variables, words_written
@@ -52,7 +52,7 @@ class RegionLowering(RegionMemory):
             to, both = (f.emit(f"zext i32 {f.emit(f'load i32, ptr {self._exit_word(n)}')} to i64") for n in range(2))
             reason, given_back = f.emit(f"and i64 {both}, 255"), f.emit(f"lshr i64 {both}, 8")
             self._leave(way, to, f.emit(f"add i64 {f.emit(f'load i64, ptr {self._budget}')}, {given_back}"), reason)
-        return f.text()
+        return f.text() if self.counting is None else self.counting.declaration() + f.text()
 
     def _lower_block(self, place: Place, kind: FlagKind) -> None:
         f = self.f
@@ -60,10 +60,11 @@ class RegionLowering(RegionMemory):
         f.origin = Origin(self._numbers[place], 0, None) if self._attribute else None
         f.label(self._labels[place, kind])
         self._lazy.resume(kind)
-        self._block, self.values = block, {}
+        self._block, self._place, self.values = block, place, {}
         self._spans = find_spans(block, self._alignment) if self._optimizations.spans else {}
         self._retire(place, len(block.insns))
-        self._count(BlockCounters.BLOCK, place.pc)
+        if self.counting is not None:
+            self.counting.enter_block(place)
         diamond = self._diamonds.get(place)
         for self._index, self._insn in enumerate(block.insns):
             self.values = {}
@@ -214,8 +215,8 @@ class RegionLowering(RegionMemory):
         rest = f.emit(f"sub i64 {f.emit(f'load i64, ptr {self._budget}')}, {count}")
         f.do(f"store i64 {rest}, ptr {self._budget}")
         for way, chosen in ((diamond.taken, ("1", "0")), (diamond.other, ("0", "1"))):
-            if way is not None and self._context.block_counters:
-                self._count(BlockCounters.BLOCK, way.insns[0].pc, select(*chosen, "i64"))
+            if way is not None and self.counting is not None and self.counting.counts_block(way.place):
+                self.counting.enter_way(way.place, select(*chosen, "i64"))
         if diamond.join is not None:
             self._go(diamond.join)
             return True
@@ -278,13 +279,21 @@ class RegionLowering(RegionMemory):
     def _switch(self, value: str, places: dict[int, Place]) -> None:
         """Branch to the place for a value, if the region has it, or continue."""
         self._lazy.become(self._lazy.kind)
-        ways = [(number, label) for number, place in places.items() if (label := self._label(place)) is not None]
-        if not ways:
+        f, counting = self.f, self.counting
+        labels = {place: label for place in places.values() if (label := self._label(place)) is not None}
+        if not labels:
             return
-        other = self.f.new_label("other")
-        cases = " ".join(f"i32 {number}, label %{label}" for number, label in ways)
-        self.f.do(f"switch i32 {value}, label %{other} [ {cases} ]")
-        self.f.label(other)
+        edges: dict[Place, str] = {}
+        if counting is not None:
+            edges = {place: f.new_label("edge") for place in labels if counting.is_metered(self._place, place)}
+        other = f.new_label("other")
+        ways = {number: edges.get(place, labels[place]) for number, place in places.items() if place in labels}
+        cases = " ".join(f"i32 {number}, label %{label}" for number, label in ways.items())
+        f.do(f"switch i32 {value}, label %{other} [ {cases} ]")
+        for place, edge in edges.items():
+            f.label(edge)
+            self._go(place)
+        f.label(other)
 
     def lower_branch(self, target: Uop, kind: BranchKind) -> None:
         uop = next(u for u in self._insn.branches if u.args[0] is target)
@@ -304,7 +313,7 @@ class RegionLowering(RegionMemory):
     def _remember_target(self, target: str) -> None:
         """Note a new target of this branch for regions that are made later, as handlers do."""
         f = self.f
-        gpa = self._assumed.place(self._insn.pc)
+        gpa = self.assumed.place(self._insn.pc)
         offset = (gpa >> PAGE_SHIFT) * CODE_PAGE_STRIDE + ((gpa & WORD_IN_PAGE) << OP_SHIFT)
         pages = f.emit(f"load i64, ptr {self.state_pointer(NATIVE['code_pages'].offset)}")
         remember_target(f, self.cpu, f.emit(f"add i64 {pages}, {offset}"), target)
@@ -319,9 +328,3 @@ class RegionLowering(RegionMemory):
         """Leave for Thumb through the threaded tier. Nothing has been written yet: see Recorder.interwork."""
         self._exit_before_insn(SideExit.THUMB)
         return False
-
-
-def region_text(regions: Iterable[Region], assumed: Assumptions) -> str:
-    """Return the LLVM module of these regions. Their functions are ``region0`` and so on."""
-    functions = (RegionLowering(region, f"region{number}", assumed).lower() for number, region in enumerate(regions))
-    return module_text(*functions)

@@ -7,15 +7,23 @@ same region share one copy of its code. The arena is unmapped when the last mach
 from __future__ import annotations
 
 import bisect
+import ctypes
 import mmap
 import os
 import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
 from dbt.abi.addresses import Hva
-from dbt.abi.hostmemory import ExecutableMapping
+from dbt.abi.hostmemory import HostRange
+
+if TYPE_CHECKING:
+    from dbt.backend.block_flows import BlockFlows
 
 #: Bytes of address space for the code of all machines of a process. Pages that hold no code cost no memory.
 ARENA_SIZE = 256 << 20
+#: The same for their counters, which lie before the code, so that code can reach them by a 32-bit distance.
+COUNTERS_SIZE = 32 << 20
 _ALIGNMENT = 64
 
 
@@ -45,6 +53,24 @@ class FreeSpace:
         self._parts.insert(number, (start, end - start))
 
 
+class Placed(NamedTuple):
+    """Code that was placed: its bytes as they were given, its address and that of its counters, if it has any."""
+
+    code: bytes
+    address: Hva
+    counters: Hva | None = None
+
+
+@dataclass(slots=True)
+class _Use:
+    """Where code is in the arena, and how many have it; its counters, and their size in bytes."""
+
+    start: int
+    users: int
+    counters: int | None = None
+    counters_size: int = 0
+
+
 class CodeArena:
     """``size`` bytes for code. Threads may use it at once. Raises OSError if the host forbids it."""
 
@@ -53,42 +79,72 @@ class CodeArena:
         try:
             os.ftruncate(handle, size)
             self._writable = mmap.mmap(handle, size)
-            self._executable = ExecutableMapping(handle, size)
+            self._memory = HostRange(COUNTERS_SIZE + size)
+            self._memory.map_executable(COUNTERS_SIZE, size, handle)
         finally:
             os.close(handle)
         self._owner = os.getpid()
         self._lock = threading.Lock()
         self._free = FreeSpace(size)
-        self._placed: dict[bytes, list[int]] = {}  # by code: where it is, and how often it was placed
+        self._free_counters = FreeSpace(COUNTERS_SIZE)
+        self._used: dict[bytes | Placed, _Use] = {}  # by code, or by place for code that has counters
 
-    def place(self, code: bytes) -> Hva | None:
-        """Return the address of a copy of ``code``; None if there is no room. RuntimeError in a forked process."""
+    def place(self, code: bytes, flows: BlockFlows | None = None) -> Placed | None:
+        """Place a copy of ``code``. Return None if there is no room. RuntimeError in a forked process.
+
+        Code that counts is a copy for its caller alone, whose counters are 0.
+        """
         if os.getpid() != self._owner:
             raise RuntimeError("a machine cannot be used in a process that was forked from the one that made it")
         with self._lock:
-            known = self._placed.get(code)
-            if known is None:
+            if flows is not None:
+                return self._place_counting(code, flows)
+            use = self._used.get(code)
+            if use is None:
                 start = self._free.take(_rounded(len(code)))
                 if start is None:
                     return None
                 self._writable[start : start + len(code)] = code
-                known = self._placed[code] = [start, 0]
-            known[1] += 1
-            return Hva(self._executable.address + known[0])
+                use = self._used[code] = _Use(start, 0)
+            use.users += 1
+            return Placed(code, self._address(use.start))
 
-    def release(self, code: bytes) -> None:
+    def _place_counting(self, code: bytes, flows: BlockFlows) -> Placed | None:
+        size = _rounded(8 * max(flows.counters, 1))
+        counters, start = self._free_counters.take(size), self._free.take(_rounded(len(code)))
+        if counters is None or start is None:
+            if counters is not None:
+                self._free_counters.give_back(counters, size)
+            if start is not None:
+                self._free.give_back(start, _rounded(len(code)))
+            return None
+        placed = Placed(code, self._address(start), Hva(self._memory.address + counters))
+        assert placed.counters is not None
+        ctypes.memset(placed.counters, 0, size)
+        self._writable[start : start + len(code)] = flows.patched(code, placed.counters - placed.address)
+        self._used[placed] = _Use(start, 1, counters, size)
+        return placed
+
+    def _address(self, start: int) -> Hva:
+        return Hva(self._memory.address + COUNTERS_SIZE + start)
+
+    def release(self, placed: Placed) -> None:
         """Take back one :meth:`place`. Its caller must not execute the code any more."""
+        key = placed.code if placed.counters is None else placed
         with self._lock:
-            known = self._placed[code]
-            known[1] -= 1
-            if not known[1]:
-                del self._placed[code]
-                self._free.give_back(known[0], _rounded(len(code)))
+            use = self._used[key]
+            use.users -= 1
+            if use.users:
+                return
+            del self._used[key]
+            self._free.give_back(use.start, _rounded(len(placed.code)))
+            if use.counters is not None:
+                self._free_counters.give_back(use.counters, use.counters_size)
 
     def close(self) -> None:
         """Unmap the arena now. Nothing may execute what is in it any more."""
         self._writable.close()
-        self._executable.close()
+        self._memory.close()
 
 
 def _rounded(size: int) -> int:
@@ -100,31 +156,31 @@ class ArenaLease:
 
     def __init__(self, arena: CodeArena) -> None:
         self._arena: CodeArena | None = arena
-        self._placed: dict[bytes, int] = {}
+        self._placed: dict[Placed, int] = {}
 
-    def place(self, code: bytes) -> Hva | None:
+    def place(self, code: bytes, flows: BlockFlows | None = None) -> Placed | None:
         """See :meth:`CodeArena.place`."""
         assert self._arena is not None, "the lease has been given back"
-        address = self._arena.place(code)
-        if address is not None:
-            self._placed[code] = self._placed.get(code, 0) + 1
-        return address
+        placed = self._arena.place(code, flows)
+        if placed is not None:
+            self._placed[placed] = self._placed.get(placed, 0) + 1
+        return placed
 
-    def release(self, code: bytes) -> None:
+    def release(self, placed: Placed) -> None:
         """See :meth:`CodeArena.release`."""
         assert self._arena is not None, "the lease has been given back"
-        self._arena.release(code)
-        self._placed[code] -= 1
-        if not self._placed[code]:
-            del self._placed[code]
+        self._arena.release(placed)
+        self._placed[placed] -= 1
+        if not self._placed[placed]:
+            del self._placed[placed]
 
     def close(self) -> None:
         """Give back all that was placed, and the arena itself if this was its last lease."""
         if self._arena is None:
             return
-        for code, count in self._placed.items():
+        for placed, count in self._placed.items():
             for _ in range(count):
-                self._arena.release(code)
+                self._arena.release(placed)
         self._placed.clear()
         arena, self._arena = self._arena, None
         _PROCESS_ARENA.end_lease(arena)

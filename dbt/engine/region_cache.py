@@ -5,15 +5,16 @@ Each region replaces the handlers of ops until the guest writes over what it was
 
 from __future__ import annotations
 
+import ctypes
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 from dbt.abi.addresses import Gpa, Hva
 from dbt.abi.cpu import CpuState
-from dbt.abi.layout import PAGE_SHIFT, SideExit
-from dbt.engine.arena import ArenaLease
+from dbt.abi.layout import PAGE_SHIFT, BlockCounters, SideExit
+from dbt.engine.arena import ArenaLease, Placed
 from dbt.engine.code_pages import CodePages
 from dbt.engine.observer import Observer
 from dbt.engine.region_counts import RegionCounts
@@ -41,15 +42,27 @@ _IN_THE_WAY = 1 << 13
 
 
 class InstalledRegion(NamedTuple):
-    """A region, and the HVA of its code."""
+    """A region, and where its code is."""
 
     region: CompiledRegion
-    address: Hva
+    placed: Placed
+
+    @property
+    def address(self) -> Hva:
+        """The HVA of its code."""
+        return self.placed.address
 
     @property
     def handler(self) -> Hva:
         """The HVA of its function."""
         return Hva(self.address + self.region.start)
+
+    def counts(self) -> Iterator[tuple[BlockCounters, Gpa, int]]:
+        """Yield what it has counted by address: see :meth:`dbt.backend.block_flows.BlockFlows.counts`."""
+        flows = self.region.flows
+        if flows is not None and self.placed.counters is not None:
+            numbers = (ctypes.c_uint64 * flows.counters).from_address(self.placed.counters)
+            yield from flows.counts(list(numbers))
 
 
 class RegionCache:
@@ -68,6 +81,7 @@ class RegionCache:
         self._ram, self._code_pages, self._arena = ram, code_pages, arena
         self._counts, self._observer = counts, observer
         self.installed: dict[Gpa, InstalledRegion] = {}  # by entry
+        self._counted = {what: Counter[Gpa]() for what in BlockCounters}  # by regions that were dropped
         self._contexts: Counter[TranslationContext] = Counter()  # how many regions were made under each
         self._entered: dict[Gpa, Gpa] = {}  # by address: the entry of the region whose code its op has
         self._entered_later: dict[Gpa, Gpa] = {}  # likewise, of ops that have not been decoded yet
@@ -106,8 +120,8 @@ class RegionCache:
         breakpoints = self._code_pages.breakpoints
         if any(gpa <= place < gpa + len(data) for place in breakpoints for gpa, data in region.runs):
             return False
-        address = self._place(region.code)
-        if address is None:
+        placed = self._place(region)
+        if placed is None:
             return False
         if region.entry in self.installed:
             self._drop(region.entry, "a region for another translation context takes its place")
@@ -117,7 +131,7 @@ class RegionCache:
             for word in map(Gpa, range(gpa, gpa + len(data), 4)):
                 self._covering.setdefault(word, set()).add(region.entry)
                 self._code_pages.set_covered(word, True)
-        self.installed[region.entry] = InstalledRegion(region, address)
+        self.installed[region.entry] = InstalledRegion(region, placed)
         self._contexts[context] += 1
         if breakpoints and not kept:
             self._beside_breakpoints.add(region.entry)
@@ -131,15 +145,22 @@ class RegionCache:
                 self._enter_at(gpa, region.entry)
         self._counts.insns += region.insns
         self._counts.code_bytes += len(region.code)
-        self._observer.region_installed(region, address, kept)
+        self._observer.region_installed(region, placed.address, kept)
         return True
 
-    def _place(self, code: bytes) -> Hva | None:
-        address = self._arena.place(code)
-        if address is None and self.installed:
+    def _place(self, region: CompiledRegion) -> Placed | None:
+        placed = self._arena.place(region.code, region.flows)
+        if placed is None and self.installed:
             self.drop_all("there is no more room for code")
-            address = self._arena.place(code)
-        return address
+            placed = self._arena.place(region.code, region.flows)
+        return placed
+
+    def block_counts(self) -> Mapping[BlockCounters, Mapping[Gpa, int]]:
+        """Return what regions have counted by address, those that were dropped too."""
+        found = {what: Counter(counts) for what, counts in self._counted.items()}
+        for installed in self.installed.values():
+            _add_counts(found, installed)
+        return found
 
     def changed_word(self, region: CompiledRegion) -> Gpa | None:
         """Return the address of the first word that is not what the region was made from, or None."""
@@ -247,7 +268,8 @@ class RegionCache:
                 if not entries:
                     del self._covering[word]
                     self._code_pages.set_covered(word, False)
-        self._arena.release(region.code)
+        _add_counts(self._counted, dropped)
+        self._arena.release(dropped.placed)
         self._counts.dropped += 1
         self._observer.region_dropped(entry, why, written)
 
@@ -266,6 +288,11 @@ class RegionCache:
         """Drop all regions, so that the threaded tier executes all code."""
         for entry in list(self.installed):
             self._drop(entry, why)
+
+
+def _add_counts(counts: Mapping[BlockCounters, Counter[Gpa]], installed: InstalledRegion) -> None:
+    for what, gpa, number in installed.counts():
+        counts[what][gpa] += number
 
 
 class GuestContexts:

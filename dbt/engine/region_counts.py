@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from dbt.abi.hostmemory import HostRange
-from dbt.abi.layout import SideExit
+from dbt.abi.addresses import Gpa
+from dbt.abi.layout import BlockCounters, SideExit
 
 if TYPE_CHECKING:
     from dbt.backend.dump import DumpCounts
@@ -68,8 +68,8 @@ class RegionActivity(NamedTuple):
 
     ``waiting`` regions were asked for, and the compiler has not been given them. ``left`` requests of earlier runs are
     still to be done. ``side_exits`` says how often control left a region, by reason. ``store`` and ``dump`` are None
-    where regions are not kept, or not dumped. ``block_counters`` is the memory of
-    :class:`dbt.abi.layout.BlockCounters`, if blocks are counted.
+    where regions are not kept, or not dumped. ``block_counts`` returns what
+    regions have counted by address, if blocks are counted.
     """
 
     counts: RegionCounts
@@ -79,4 +79,4 @@ class RegionActivity(NamedTuple):
     side_exits: Mapping[SideExit, int]
     store: StoreCounts | None
     dump: DumpCounts | None
-    block_counters: HostRange | None
+    block_counts: Callable[[], Mapping[BlockCounters, Mapping[Gpa, int]]] | None

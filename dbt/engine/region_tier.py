@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING
 from dbt.abi.addresses import Gpa, Gva, Hva, MappedPage
 from dbt.abi.cpu import CpuState
 from dbt.abi.exits import Heat, VmExit
-from dbt.abi.hostmemory import HostRange
-from dbt.abi.layout import BLOCK_COUNTERS_SIZE, LEAST_INSNS, PAGE_SHIFT, SideExit
+from dbt.abi.layout import LEAST_INSNS, PAGE_SHIFT, SideExit
 from dbt.codecache.handlers import image_key
 from dbt.codecache.store import cache_limit
 from dbt.engine.arena import lease_arena
@@ -119,10 +118,7 @@ class RegionTier:
         self._requested: set[Gpa] = set()  # asked for, and not to be asked for again
         self._program = program
         self._unfinished: UnfinishedWork | None = None  # until something is warm
-        self._block_counters: HostRange | None = None
-        if observer.wants_block_counters:
-            self._block_counters = HostRange(memory.ram.end // 4 * BLOCK_COUNTERS_SIZE)
-            cpu.set_native("block_counters", self._block_counters.address)
+        self._counts_blocks = observer.wants_block_counters
 
     # -- running -------------------------------------------------------------------------------
 
@@ -439,7 +435,7 @@ class RegionTier:
             {reason: self._cpu.native("region_exits", reason) for reason in SideExit},
             self._store_counts,
             None if self._dump is None else self._dump.counts,
-            self._block_counters,
+            self.cache.block_counts if self._counts_blocks else None,
         )
 
     @property
@@ -501,8 +497,6 @@ class RegionTier:
             self.compiler.close()
         self.threaded.close()
         self._arena.close()
-        if self._block_counters is not None:
-            self._block_counters.close()
 
     def __del__(self) -> None:
         if self.__dict__.get("_connected"):

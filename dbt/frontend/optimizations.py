@@ -35,6 +35,7 @@ class Optimizations(NamedTuple):
     early_zext: bool = True  # addresses are extended to 64 bits before they are checked
     shared_exits: bool = True  # one copy of the code that leaves a region, for all its exits
     if_conversion: bool = True  # both ways of a branch around a subtraction are executed, and one result selected
+    derived_counts: bool = True  # where blocks are counted, only those from which the others follow
     lazy_flags: bool = True  # flags kept as what they follow from, until they are read
     passes: tuple[str, ...] = PASSES
 

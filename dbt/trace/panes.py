@@ -152,7 +152,7 @@ def _line_table(encoded: str) -> list[tuple[int, int]]:
     from elftools.elf.elffile import ELFFile
 
     data = base64.b64decode(encoded)
-    start = link_object(data)[1]["region0"]
+    start = link_object(data, [])[1]["region0"]
     dwarf = ELFFile(io.BytesIO(data)).get_dwarf_info()
     rows = []
     for unit in dwarf.iter_CUs():

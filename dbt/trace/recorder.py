@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from dbt.abi.addresses import Gpa, Gva, Hva
 from dbt.abi.cpu import NATIVE
 from dbt.abi.exits import Budget, VmExit
-from dbt.abi.layout import BLOCK_COUNTERS_SIZE, PAGE_SIZE, BlockCounters, SideExit
+from dbt.abi.layout import SideExit
 from dbt.backend.compiled import CompiledRegion
 from dbt.engine.observer import Observer
 from dbt.trace.log import EVENT, EventKind, LogWriter, Note, RecordKind
@@ -141,20 +141,12 @@ class TraceRecorder(Observer):
 
     def _write_block_counters(self) -> None:
         activity = self._machine.tier.regions
-        block_counters = None if activity is None else activity.block_counters
-        if block_counters is None:
+        if activity is None or activity.block_counts is None:
             return
-        # The range is nearly all holes: look at the pages with code only.
-        size = PAGE_SIZE // 4 * BLOCK_COUNTERS_SIZE
-        view = block_counters.view()
-        found: dict[str, list[tuple[Gpa, int]]] = {what.name.lower(): [] for what in BlockCounters}
-        for page in self._machine.ram.pages_with_code():
-            numbers = view[page * size : (page + 1) * size].cast("Q").tolist()
-            for what in BlockCounters:
-                counts = enumerate(numbers[what :: len(BlockCounters)])
-                found[what.name.lower()] += [
-                    (Gpa(page * PAGE_SIZE + 4 * word), count) for word, count in counts if count
-                ]
+        found = {
+            what.name.lower(): sorted((gpa, count) for gpa, count in counts.items() if count)
+            for what, counts in activity.block_counts().items()
+        }
         self._append(RecordKind.BLOCK_COUNTERS, zlib.compress(json.dumps(found).encode(), 1))
 
     def _write_stitched(self, executed: dict[int, str]) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import ctypes
 import random
 
 import pytest
 
 from dbt.abi.addresses import Gpa, Gva, Hva, MappedPage
 from dbt.abi.layout import TARGET_ENTRIES, WORD_CHANGES, WORD_EXECUTED
+from dbt.backend.block_flows import BlockFlows
 from dbt.backend.compiled import Refused
 from dbt.codecache.region_store import StoreCounts
-from dbt.engine.arena import CodeArena, FreeSpace, lease_arena
+from dbt.engine.arena import COUNTERS_SIZE, CodeArena, FreeSpace, lease_arena
 from dbt.engine.hot_queue import COLD_AFTER, HotQueue
 from dbt.engine.messages import (
     CompileRequest,
@@ -66,21 +68,46 @@ def test_equal_code_is_placed_once_and_freed_with_its_last_user() -> None:
     first, again, other = arena.place(b"abc"), arena.place(b"abc"), arena.place(b"xyz")
     assert first == again and other is not None and other != first
     assert arena.place(bytes(4000)) is None
-    arena.release(b"abc")
+    assert first is not None
+    arena.release(first)
     assert arena.place(b"abc") == first
-    arena.release(b"abc")
-    arena.release(b"abc")
-    assert arena.place(b"def") == first
-    arena.release(b"def")
-    arena.release(b"xyz")
-    assert arena.place(bytes(4000)) == first
+    arena.release(first)
+    arena.release(first)
+    last = arena.place(b"def")
+    assert last is not None and last.address == first.address
+    arena.release(last)
+    arena.release(other)
+    whole = arena.place(bytes(4000))
+    assert whole is not None and whole.address == first.address
+    arena.close()
+
+
+def test_code_that_counts_is_placed_for_each_user_with_counters_of_its_own() -> None:
+    flows = BlockFlows(2, ((1, 4),), ())
+    arena = CodeArena(4096)
+    placed = [arena.place(b"\xe9abcd", flows) for _ in range(2)]
+    for one in placed:
+        assert one is not None and one.counters is not None
+        code, counters = ctypes.string_at(one.address, 5), (ctypes.c_uint64 * 2).from_address(one.counters)
+        assert one.address + 1 + int.from_bytes(code[1:], "little", signed=True) == one.counters + 4
+        assert list(counters) == [0, 0]
+        counters[0] = counters[1] = 5  # which the next user must not see
+    first, second = placed
+    assert first is not None and second is not None and first.counters != second.counters
+    arena.release(first)
+    again = arena.place(b"\xe9abcd", flows)
+    assert again == first and again.counters is not None
+    assert (ctypes.c_uint64 * 2).from_address(again.counters)[0] == 0
+    assert arena.place(b"\xe9abcd", BlockFlows(COUNTERS_SIZE // 8, (), ())) is None  # there are not so many
+    plain = arena.place(b"\xe9abcd")
+    assert plain is not None and plain.counters is None
     arena.close()
 
 
 def test_the_arena_is_one_for_all_and_ends_with_its_last_lease() -> None:
     first, second = lease_arena(), lease_arena()
     address = first.place(b"abc")
-    assert address is not None and second.place(b"abc") == address
+    assert address is not None and second.place(b"abc") == address  # and the same code
     assert second.place(b"xyz") != address
     first.close()
     first.close()

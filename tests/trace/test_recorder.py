@@ -9,7 +9,7 @@ import pytest
 
 from dbt import Machine
 from dbt.abi.addresses import Gpa, Gva
-from dbt.abi.layout import BLOCK_COUNTERS_SIZE, BlockCounters, SideExit, block_counter_offset
+from dbt.abi.layout import SideExit
 from dbt.backend.compile_record import read_stages
 from dbt.backend.compiled import CompiledRegion
 from dbt.backend.link import link_object
@@ -250,17 +250,6 @@ def test_a_short_run_without_regions(only_handlers: Path, tmp_path: Path) -> Non
     _, _, trace = record(tmp_path / "t", make_elf(assemble(f"mov r2, #0 ; {EXIT}")))
     assert trace.is_complete and not trace.regions and len(trace.samples) == 1
     assert [(place.region, place.insns) for place in trace.hot_places] == [(None, trace.icount)]
-
-
-def test_the_block_counters_of_an_instruction_lie_together() -> None:
-    size = 8 << 20
-    words = [0, 4, 4096, size // 2, size - 4]
-    for place in words:
-        offsets = [block_counter_offset(what, place) for what in BlockCounters]
-        assert max(offsets) - min(offsets) < 64, "or they compete for one way of the host's cache"
-    page = [block_counter_offset(what, place) for place in range(0, 4096, 4) for what in BlockCounters]
-    assert sorted(page) == list(range(0, 1024 * BLOCK_COUNTERS_SIZE, 8))
-    assert block_counter_offset(BlockCounters.EXIT, size - 4) == size // 4 * BLOCK_COUNTERS_SIZE - 8
 
 
 def test_reasons_name_code_by_its_virtual_address(only_handlers: Path, tmp_path: Path) -> None:
