@@ -180,6 +180,11 @@ class WritableMapping(ExecutableMapping):
         if _libc.madvise(self.address, self.size, mmap.MADV_DONTNEED):
             raise OSError(ctypes.get_errno(), "cannot leave pages of a file")
 
+    def give_back(self) -> None:
+        """Give the memory of the file back to the host. It has zeros then, at each address at which it is mapped."""
+        if _libc.madvise(self.address, self.size, _MADV_REMOVE):
+            raise OSError(ctypes.get_errno(), "cannot give memory of a file back")
+
 
 def executable_copy(code: bytes) -> ExecutableMapping:
     """Code that was written into a memfd and is mapped read-execute only.

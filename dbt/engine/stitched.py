@@ -177,6 +177,12 @@ class StitchedCode:
         """Drop all stitched code."""
         self._drop(self._cpu.address)
 
+    def give_back(self) -> None:
+        """Drop all stitched code, and give its memory back to the host. The guest must not be executing."""
+        self.drop_all()
+        self._writable.give_back()
+        self._left = self._fields[_USED]
+
     def close(self) -> None:
         """Release the memory. No native code may run for this machine any more."""
         self._cpu.set_native("stitcher", 0)

@@ -564,6 +564,8 @@ class ThreadedTier:
         """See :meth:`dbt.engine.tier.Tier.rest`."""
         if deep:
             self._stale_pages.give_up_all()
+            if self.stitched is not None:
+                self.stitched.give_back()
         self._forget()
         self.shadow_tables.give_back()
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -15,6 +13,7 @@ from dbt.engine.native import NativeCode
 from dbt.vm.options import TierName
 from dbt.vm.state import state_hash
 from tests.assembler import assemble
+from tests.engine.mapped_memory import mapped_kb
 
 #: It executes a little of each of the first 200 pages, writes over the code of each, and begins again.
 _GUEST = assemble("""
@@ -50,14 +49,8 @@ def run(tier: TierName, memory: int = 4 << 20, rests: bool = False) -> tuple[str
 
 
 def own_kb() -> int:
-    """Return what this process has copies of, of what is mapped from the file, in KiB (proc(5), smaps)."""
-    own, is_file = 0, False
-    for line in Path("/proc/self/smaps").read_text().splitlines():
-        if re.match(r"[0-9a-f]+-", line):
-            is_file = "dbt-initial-ops" in line
-        elif is_file and line.startswith("Anonymous:"):
-            own += int(line.split()[1])
-    return own
+    """Return what this process has copies of, of what is mapped from the file, in KiB."""
+    return mapped_kb("dbt-initial-ops", "Anonymous")
 
 
 @pytest.mark.parametrize("tier", ["threaded", "stitched", "auto"])
