@@ -3,8 +3,8 @@
 A unit takes a tenth of a nanosecond in compiled code, and a hundred times as long where code is executed for the first
 time. So half of a core is no fixed number of units. Before each period, the number is derived that will take the part
 which a domain may have, at what its units took last. In the period that number is a cap, and exact as any cap. What the
-domain has then taken of the host's CPU time beyond its part it owes to the following periods; what it was kept from
-taking, because units took less than before, it has in the next one.
+domain has then taken of the host's CPU time beyond its part it owes to the following periods, in which it has no turn
+if that is much; what it was kept from taking, because units took less than before, it has in the next one.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from dataclasses import dataclass
 _FIRST_COST = 20.0
 #: The price of units does not rise by a period in which fewer were used: a turn as such takes more.
 _LEAST_UNITS = 1_000
+#: A turn as such takes up to a millisecond. So whose part is small waits for some periods, and has a longer turn then.
+_LEAST_NS = 5_000_000
 #: A cap is changed within a period if it has turned out to be so many times too large or too small. Otherwise a domain
 #: whose units have become a hundred times as expensive would owe many periods, and one in the opposite case lose one.
 _FAR = 2
@@ -49,8 +51,10 @@ class CoreTime:
         return self._set_cap(one)
 
     def _set_cap(self, one: _Part) -> int:
-        one.most_ns = max(round(one.part * self._period_ns) - one.owed_ns, 0)
-        one.cap = max(int(one.most_ns / one.cost), 1)
+        one.most_ns = round(one.part * self._period_ns) - one.owed_ns
+        if one.most_ns < _LEAST_NS:
+            one.most_ns = 0 if one.owed_ns > 0 else _LEAST_NS
+        one.cap = max(int(one.most_ns / one.cost), min(one.most_ns, 1))
         return one.cap
 
     def revised_cap(self, name: str, units: int, host_ns: int) -> int | None:

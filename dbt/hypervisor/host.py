@@ -226,8 +226,9 @@ class Host(Closing):
 
     def limits_changed(self, domain: Domain) -> None:
         """See :class:`dbt.hypervisor.domain.DomainHost`."""
-        self._scheduler.change(domain.name, *self._share(domain.share))
-        self._set_core_time(domain)
+        if self._domains.get(domain.name) is domain:  # it may have been forgotten meanwhile
+            self._scheduler.change(domain.name, *self._share(domain.share))
+            self._set_core_time(domain)
 
     def state_changed(self, domain: Domain) -> None:
         """See :class:`dbt.hypervisor.domain.DomainHost`."""

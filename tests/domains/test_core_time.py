@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from itertools import count
+from itertools import count, islice
 
 import pytest
 
@@ -11,11 +11,13 @@ from dbt.hypervisor.core_time import CoreTime
 
 PERIOD_NS = 100_000_000
 TURN_NS = 10_000_000
+#: What a small part is saved up to.
+LEAST_NS = 5_000_000
 
 
-def periods(part: float, cost: Callable[[int], float]) -> Iterator[tuple[int, int]]:
+def periods(part: float, cost: Callable[[int], float], turn_ns: int = 0) -> Iterator[tuple[int, int]]:
     """Yield the CPU time and the units of each period. ``cost`` has the nanoseconds of a unit in the period of that
-    number, in which the guest would use the whole core.
+    number, in which the guest would use the whole core. A turn as such takes ``turn_ns``.
     """
     times = CoreTime(PERIOD_NS)
     cap = times.set_part("a", part)
@@ -24,8 +26,9 @@ def periods(part: float, cost: Callable[[int], float]) -> Iterator[tuple[int, in
         used_ns = units = 0
         while units < cap and used_ns < PERIOD_NS:
             turn = min(cap - units, max(int(TURN_NS / cost(number)), 1))
-            used_ns, units = used_ns + round(turn * cost(number)), units + turn
-            new = times.revised_cap("a", units, round(turn * cost(number)))
+            taken_ns = turn_ns + round(turn * cost(number))
+            used_ns, units = used_ns + taken_ns, units + turn
+            new = times.revised_cap("a", units, taken_ns)
             cap = cap if new is None else new
         assert units <= cap
         yield used_ns, units
@@ -50,7 +53,17 @@ def test_a_guest_has_its_part_of_a_core_whatever_its_units_take(part: float, nam
     guest = periods(part, COSTS[name])
     used = [next(guest)[0] for _ in range(400)]
     assert sum(used) == pytest.approx(400 * part * PERIOD_NS, rel=0.01, abs=2 * part * PERIOD_NS + TURN_NS)
-    assert max(used) <= 4 * part * PERIOD_NS + TURN_NS
+    assert max(used) <= 4 * max(part * PERIOD_NS, LEAST_NS) + TURN_NS
+
+
+@pytest.mark.parametrize("turn_ns", [300_000, 1_000_000])
+@pytest.mark.parametrize("part", [0.001, 0.01, 0.02, 0.05, 0.1])
+def test_a_small_part_is_not_used_up_by_turns_as_such(part: float, turn_ns: int) -> None:
+    number = 4000
+    guest = list(islice(periods(part, COSTS["cold"], turn_ns), number))
+    used = sum(used_ns for used_ns, _ in guest)
+    assert used == pytest.approx(number * part * PERIOD_NS, rel=0.01, abs=2 * TURN_NS)
+    assert sum(units for _, units in guest) * 60 > 0.6 * used
 
 
 @pytest.mark.parametrize("units", [1, 999, 1_000, 16_000])

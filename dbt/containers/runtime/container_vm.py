@@ -72,6 +72,14 @@ class ContainerVm(LinkedVm):
 
     # -- its life ------------------------------------------------------------------------------
 
+    def have_core(self) -> None:
+        """Have a whole core until the container's own program executes, and after its end: what the guest does then, or
+        for the files of a container that does not run, is not that container's work.
+        """
+        if self.domain.limits.core_time != 1:
+            with contextlib.suppress(VmLost):  # of which others hear
+                self.domain.set_limits(core_time=1.0)
+
     async def begin(self, request: ContainerRequest, has_program: bool) -> None:
         """Start the container's own program in a guest that waits. Raise ProcessFailure or RuntimeFailure, after which
         there is no VM.
@@ -83,6 +91,8 @@ class ContainerVm(LinkedVm):
                 raise start_failure(self.spec.process, self.main)
             if not has_program:
                 await self.main.wait()
+            elif self.spec.limits.nano_cpus:
+                await asyncio.to_thread(self._limit, self.spec.limits)
         except BaseException:
             await self.destroy()
             raise
@@ -213,6 +223,7 @@ class ContainerVm(LinkedVm):
         code, oom_killed, error = KILLED, False, ""
         try:
             code = await self.main.wait()
+            await asyncio.to_thread(self.have_core)
             oom_killed = await self._was_killed_for_memory()
         except VmEnded as ended:
             if self._left_with is not None:
@@ -242,6 +253,7 @@ class ContainerVm(LinkedVm):
         try:
             if self.is_paused:
                 await self.resume()
+            await asyncio.to_thread(self.have_core)
             self._port.send(frame(ToGuest.FINISH, stream=1))
             async with asyncio.timeout(_END_S):
                 await self._has_finished.wait()
@@ -300,8 +312,10 @@ class ContainerVm(LinkedVm):
     async def update(self, limits: Limits) -> None:
         """Give the container other limits."""
         await self._answer(limits_request(limits))
-        changes = domain_limits(limits)
-        await asyncio.to_thread(lambda: self.domain.set_limits(**changes))
+        await asyncio.to_thread(self._limit, limits)
+
+    def _limit(self, limits: Limits) -> None:
+        self.domain.set_limits(**domain_limits(limits))
 
     async def freeze(self) -> None:
         """Let the container's programs stand still, while files can be read. Raise RuntimeFailure if they do not."""

@@ -120,6 +120,7 @@ class Runtime:
         cards = _cards(spec)
         template = await self._read_template()
         vm = self._keep(ContainerVm(self._domains, spec))
+        vm.have_core()
         arguments = self._carrier.arguments(_options(spec, cards))
         addresses = tuple(card.mac for card in cards)
         identity = Identity(vm.domain.uuid, secrets.randbits(63), addresses, int(time.time()))

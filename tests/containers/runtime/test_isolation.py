@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 
 import pytest
@@ -144,6 +145,18 @@ def test_limits_of_a_container_that_runs(boxes: Boxes) -> None:
         titles, rows = await vm.top("-o pid,args")
         assert titles == ["PID", "COMMAND"] and [row[1] for row in rows] == ["sleep 1000"]
         await vm.stop()
+
+    boxes.run(run())
+
+
+def test_a_part_of_a_core_is_that_of_the_containers_program(boxes: Boxes) -> None:
+    """What its guest does before would take a minute. And a turn as such would use up the part of each period."""
+
+    async def run() -> None:
+        async with asyncio.timeout(30):
+            vm = await boxes.start("sleep", "1000", limits=Limits(nano_cpus=10_000_000))
+            assert vm.domain.limits.core_time == 0.01
+            await vm.stop()
 
     boxes.run(run())
 
