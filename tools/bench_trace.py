@@ -3,7 +3,8 @@
     python tools/bench_trace.py [--runs N] [--kernels a,b] [--json FILE]
 
 Kernels of guests/bench run as whole processes with a warm cache, in the three ways in turn, and medians are compared. A
-run before them makes the cache. User CPU time tells more than the clock does, because other programs disturb it less.
+run with `--jit sync` before them makes the cache, so that all have the regions that they want. User CPU time tells more
+than the clock does, because other programs disturb it less.
 """
 
 from __future__ import annotations
@@ -53,7 +54,8 @@ def measure(name: str, runs: int, folder: str) -> dict[str, list[float]]:
     times: dict[str, list[float]] = {way: [] for way in WAYS}
     for run in range(-1, runs):
         for way, more in WAYS.items():
-            command = [*DBT, "run", *more, str(KERNELS / f"{name}.elf")]
+            jit = ["--jit", "sync"] if run < 0 else []
+            command = [*DBT, "run", *jit, *more, str(KERNELS / f"{name}.elf")]
             before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
             subprocess.run(command, cwd=folder, env=checkout_environment(), check=True, stdout=subprocess.DEVNULL)
             if run >= 0:
