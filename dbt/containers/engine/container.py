@@ -7,7 +7,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Final
 
 from dbt.containers.engine.errors import BadParameter, Conflict, EngineError, NotModified
@@ -61,6 +61,7 @@ class Container(StoredContainer):
         self._restarting: asyncio.Task[None] | None = None
         self._health = HealthChecks(self)
         self._begun = 0.0
+        self._beginning: asyncio.Task[ContainerVm] | None = None  # while its VM starts
         self._living: asyncio.Task[None] | None = None
         self._notes = RunningNotes(os.path.join(self.folder, "running"))
         self._log_has_failed = self._is_shutting_down = False
@@ -102,7 +103,8 @@ class Container(StoredContainer):
             async with self.files.closed():
                 runtime, place = self._parts.runtime, await self.networks.join()
                 if checkpoint is None:
-                    vm = await runtime.start(self.spec(), place, recording_plan(definition, self._parts.places))
+                    plan = recording_plan(definition, self._parts.places)
+                    vm = await self._start_vm(runtime.start(self.spec(), place, plan))
                 else:
                     vm = await runtime.start_from(self.spec(), checkpoint, place)
         except (RuntimeFailure, NetworkFailure) as failure:
@@ -115,6 +117,22 @@ class Container(StoredContainer):
         self.starts.tell(Exit(0))
         self.tell("start")
         self._health.begin()
+
+    async def _start_vm(self, starting: Coroutine[None, None, ContainerVm]) -> ContainerVm:
+        """Return the VM that starts. Raise RuntimeFailure if that fails, or if somebody does not wait for it."""
+        self._beginning = asyncio.get_running_loop().create_task(starting)
+        try:
+            return await self._beginning
+        except asyncio.CancelledError:
+            raise RuntimeFailure("it was stopped before its program began") from None
+        finally:
+            self._beginning = None
+
+    async def _let_begin(self, timeout: int) -> None:
+        """Let a start come to its end that has begun, within so many seconds; -1 is for ever."""
+        if (beginning := self._beginning) is not None:
+            await asyncio.wait([beginning], timeout=None if timeout < 0 else timeout)
+            beginning.cancel()
 
     async def _has_failed(self, failure: RuntimeFailure | NetworkFailure) -> Exception:
         """Be a container that could not be started. Return the error for who wants to start it."""
@@ -415,6 +433,7 @@ class Container(StoredContainer):
         state.stopped_by_user = by_user or state.stopped_by_user
         self._save_or_log()
         self._forget_restart()
+        await self._let_begin(timeout)
         async with self._lock:  # a start that has begun comes first
             if state.restarting:
                 state.running = state.restarting = False
