@@ -124,6 +124,9 @@ class Container(StoredContainer):
         try:
             return await self._beginning
         except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():  # who waits is given up, and not only the start
+                raise
             raise RuntimeFailure("it was stopped before its program began") from None
         finally:
             self._beginning = None
