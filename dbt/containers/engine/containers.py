@@ -15,7 +15,7 @@ from dbt.containers.engine.creation import check_config, merge_config
 from dbt.containers.engine.departure import Departure, hand_log, hand_over
 from dbt.containers.engine.errors import BadParameter, Conflict, EngineError, NotFound, NotModified
 from dbt.containers.engine.filters import Filters
-from dbt.containers.engine.host_options import complete_host
+from dbt.containers.engine.host_options import LINK, complete_host, discarded
 from dbt.containers.engine.mounts import MountMaker
 from dbt.containers.engine.names import checked_name, is_id, some_id, some_name
 from dbt.containers.engine.parts import Parts
@@ -234,6 +234,9 @@ class Containers:
         merge_config(config, image.config.run)
         check_config(config)
         warnings = complete_host(host)
+        networking = body.networking_config.get("EndpointsConfig") or {}
+        if any((settings or {}).get("Links") for settings in networking.values()):
+            warnings.append(discarded(LINK))
         id = some_id()
         config.hostname = config.hostname or id[:12]
         mounts = await asyncio.to_thread(self._mounts.points, config, host)
@@ -246,7 +249,7 @@ class Containers:
             args=args,
             config=config,
             host=host,
-            networking=body.networking_config.get("EndpointsConfig") or {},
+            networking=networking,
             mounts=mounts,
             layers=[layer.diff_id for layer in image.layers],
             recording=recording,
@@ -345,10 +348,13 @@ class Containers:
 
     def rename(self, container: Container, name: str) -> None:
         """Give a container another name. Raise BadParameter or Conflict."""
-        name = checked_name(name)
-        if name == container.name:
+        if name.removeprefix("/") == container.name:
             raise BadParameter("Renaming a container with the same name as its current name")
-        self._check_free(name)
+        try:
+            name = checked_name(f"/{name.removeprefix('/')}")
+            self._check_free(name)
+        except (BadParameter, Conflict) as error:
+            raise type(error)(f"Error when allocating new name: {error}") from None
         old, container.record.name = container.name, name
         try:
             self._parts.records.save_definition(container.record)

@@ -20,7 +20,10 @@ _MASKED: Final = [
     *("/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware"),
 ]
 _READ_ONLY: Final = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
-#: What other kernels do for processes that share them, by the names of the fields, and the options of docker.
+#: What gives a container another name, for one that is linked to it. In a network, all find each other by their names.
+LINK: Final = "--link"
+#: What other kernels do for processes that share them, and what docker itself advises against: the names of the fields,
+#: and the options of docker.
 _WITHOUT_EFFECT: Final = {
     "blkio_weight": "--blkio-weight",
     "blkio_weight_device": "--blkio-weight-device",
@@ -28,6 +31,7 @@ _WITHOUT_EFFECT: Final = {
     "cpu_realtime_period": "--cpu-rt-period",
     "cpu_realtime_runtime": "--cpu-rt-runtime",
     "device_cgroup_rules": "--device-cgroup-rule",
+    "links": LINK,
     "memory_reservation": "--memory-reservation",
     "memory_swappiness": "--memory-swappiness",
 }
@@ -143,9 +147,14 @@ def _discarded(host: HostConfig) -> list[str]:
     for name, option in _WITHOUT_EFFECT.items():
         value = getattr(host, name)
         if value and value != -1:  # which docker's client sends for a swappiness that was not said
-            found.append(f"{option} has no effect on a container in a virtual machine of its own. {option} discarded.")
+            found.append(discarded(option))
             setattr(host, name, type(value)())
     return found
+
+
+def discarded(option: str) -> str:
+    """Return the warning that an option of docker has no effect."""
+    return f"{option} has no effect on a container in a virtual machine of its own. {option} discarded."
 
 
 def _check_drivers(host: HostConfig) -> None:

@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from dbt.containers.engine.config import ContainerConfig, HostConfig, MountWish
-from dbt.containers.engine.errors import BadParameter
+from dbt.containers.engine.errors import BadParameter, NotFound
 from dbt.containers.engine.records import MountPoint
 from dbt.containers.network.volumes import Volumes
 
@@ -56,7 +56,11 @@ class MountMaker:
         name, _, mode = text.partition(":")
         if mode not in ("", "ro", "rw"):
             raise BadParameter(f'invalid mode for volumes-from: "{mode}"')
-        for point in self._mounts_of(name):
+        try:
+            points = self._mounts_of(name)
+        except NotFound as error:  # with status 404, docker's command would pull the image
+            raise BadParameter(str(error)) from None
+        for point in points:
             if point.type != "tmpfs":
                 yield msgspec.structs.replace(point, read_only=point.read_only or mode == "ro", is_filled=False)
 

@@ -212,7 +212,22 @@ def test_lists(ours: TestEngine) -> None:
     assert filtered(volume=["x"]) == []
     assert ours.ask("POST", "/containers/first/rename?name=third").status == 204
     assert filtered(name=["third"]) == ["/third"]
+    why = "Error when allocating new name: "  # these are dockerd's texts
+    said = ours.ask("POST", "/containers/third/rename?name=b")
+    assert said.message == f"{why}Invalid container name (/b), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
+    said = ours.ask("POST", "/containers/third/rename?name=second")
+    assert said.status == 409 and said.message.startswith(f'{why}Conflict. The container name "/second" is already')
     assert ours.ask("POST", "/containers/prune").json["ContainersDeleted"] == [first]
+
+
+def test_what_is_wanted_of_another_container(ours: TestEngine) -> None:
+    body = {"Image": "words", "HostConfig": {"VolumesFrom": ["nobody"]}}
+    said = ours.ask("POST", "/containers/create?name=box", body)
+    assert (said.status, said.message) == (400, "No such container: nobody")  # with 404, the image would be pulled
+    ours.ask("POST", "/networks/create", {"Name": "own", "Internal": True})
+    body = {"Image": "words", "NetworkingConfig": {"EndpointsConfig": {"own": {"Links": ["db:db"]}}}}
+    (warning,) = ours.ask("POST", "/containers/create?name=box", body).json["Warnings"]
+    assert warning.startswith("--link has no effect")
 
 
 def test_top_stats_and_update(ours: TestEngine) -> None:

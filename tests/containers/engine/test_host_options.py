@@ -75,6 +75,7 @@ def test_what_cannot_be_is_refused(wish: dict[str, Any], why: str) -> None:
         ({"memory_reservation": 1 << 25}, "--memory-reservation"),
         ({"memory_swappiness": 7}, "--memory-swappiness"),
         ({"cgroupns_mode": "host"}, "--cgroupns host"),
+        ({"links": ["db:db"]}, "--link"),
         ({"security_opt": ["seccomp={}"]}, "seccomp"),
         ({"security_opt": ["apparmor:mine"]}, "apparmor"),
     ],
