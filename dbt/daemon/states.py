@@ -21,6 +21,7 @@ from dbt.daemon.store import Snapshot, Store
 from dbt.devices.state import StateError
 from dbt.hypervisor.lifecycle import SOUND, DomainState
 from dbt.snapshot.errors import SnapshotError, SnapshotNotWritten
+from dbt.snapshot.snapshots import read_snapshot
 from dbt.vm.vm_state import VmState
 
 
@@ -141,6 +142,7 @@ class SavedStates:
             found = self._snapshot(name, snapshot)
             self._domains.require_decided(record)
             require_file(found.path, f"the file {found.path} of the snapshot {snapshot}")
+            _require_sound(found.path, snapshot)
             if record.domain.state is not DomainState.DEFINED:
                 record.domain.destroy()
             self._domains.start_from(
@@ -173,6 +175,14 @@ class SavedStates:
                 return self._domains.adopt_clone(record, definition, made, goes_on=was in RUNS)
             except (StateError, ValueError) as error:
                 raise Conflict(f"the domain {record.name} cannot be cloned: {error}") from None
+
+
+def _require_sound(path: str, snapshot: str) -> None:
+    """Raise Conflict for a file that no machine can go on from, before one is ended for it."""
+    try:
+        read_snapshot(path).close()
+    except (SnapshotError, OSError) as error:
+        raise Conflict(f"the snapshot {snapshot} cannot be used, and the domain stays as it is: {error}") from None
 
 
 @contextmanager

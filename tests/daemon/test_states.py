@@ -103,6 +103,18 @@ def test_a_managed_save_is_taken_up_by_the_next_start_alone(daemon: TestDaemon, 
     assert not list((daemon.state / "states").iterdir())
 
 
+def test_a_damaged_snapshot_ends_no_machine(daemon: TestDaemon, letters: str) -> None:
+    daemon.ok("snapshot-create", letters, "hurt")
+    (path,) = (daemon.state / "states").glob("*/hurt.dbt")
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    said = paragraph(daemon.vm("snapshot-revert", letters, "hurt"), 125)
+    assert "the snapshot hurt cannot be used, and the domain stays as it is" in said
+    assert daemon.type(letters) == "C"
+    daemon.ok("snapshot-delete", letters, "hurt")
+
+
 def test_snapshots_are_kept_listed_and_gone_back_to(daemon: TestDaemon, letters: str) -> None:
     assert daemon.json("snapshot-create", letters)["name"] == "1"
     assert daemon.type(letters) == "C"
