@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 
 from dbt.abi.addresses import Gpa, Gva
 from dbt.abi.layout import SideExit
-from dbt.backend.block_flows import OUTSIDE, BlockFlows, Flow, FlowKind
+from dbt.backend.block_flows import NO_METER, OUTSIDE, BlockFlows, Flow, FlowKind
 from dbt.backend.count_plan import CountPlan, plan_counts
 from dbt.backend.module import Function
 from dbt.frontend.forming import Place, Region
@@ -16,8 +16,7 @@ class BlockCounting:
     """Emits the counting of one region into its function.
 
     Counters are addressed by the distance from the code, which is filled in when the region is installed. That takes no
-    register. A block that is a loop by itself adds the budget where it is entered from elsewhere, and subtracts it
-    where it is left, so that its turns cost nothing.
+    register. A loop with a meter adds the budget where it is entered, and subtracts it where it is left.
     """
 
     def __init__(
@@ -57,16 +56,17 @@ class BlockCounting:
 
     def is_metered(self, source: Place | None, target: Place) -> bool:
         """Return True if to go from one block to another must be told to :meth:`go`. None is outside of the region."""
-        return source != target and bool({source, target} & self._plan.meters.keys())
+        return self._meter_of(source) != self._meter_of(target)
 
     def go(self, source: Place | None, target: Place) -> None:
         """Let the meters know that control goes from one block to another."""
-        if source == target:
+        before, behind = self._meter_of(source), self._meter_of(target)
+        if before == behind:
             return
-        if source is not None and source in self._plan.meters:
-            self._meter(source, "sub")
-        if target in self._plan.meters:
-            self._meter(target, "add")
+        if before is not None:
+            self._add_budget(before, "sub")
+        if behind is not None:
+            self._add_budget(behind, "add")
 
     def leave(self, place: Place, pc: Gva, reason: SideExit) -> None:
         """Count that the region is left at an instruction of a block, or at its head because the slice ends."""
@@ -76,10 +76,10 @@ class BlockCounting:
         if counter is None:
             counter = self._exits[place, pc, kind] = plan.new_counter()
             joint = plan.behind[place] if is_entered else plan.before[place]
-            plan.flows.append(Flow(joint, OUTSIDE, counter, 1, kind, self._gpa_of(pc)))
+            plan.flows.append(Flow(joint, OUTSIDE, counter, 0, NO_METER, kind, self._gpa_of(pc)))
         self._add(counter, "1")
-        if place in plan.meters:
-            self._meter(place, "sub", 0 if is_entered else len(self._region.blocks[place].insns))
+        if (meter := self._meter_of(place)) is not None:
+            self._add_budget(meter, "sub", 0 if is_entered else len(self._region.blocks[place].insns))
 
     def declaration(self) -> str:
         """Return the line that the module needs for the counters."""
@@ -91,11 +91,14 @@ class BlockCounting:
         """
         return BlockFlows(self._plan.counters, patches, tuple(self._plan.flows))
 
-    def _meter(self, place: Place, sign: str, more: int = 0) -> None:
+    def _meter_of(self, place: Place | None) -> int | None:
+        return None if place is None else self._plan.meters.get(place)
+
+    def _add_budget(self, meter: int, sign: str, more: int = 0) -> None:
         budget = self._f.emit(f"load i64, ptr {self._budget}")
         if more:
             budget = self._f.emit(f"add i64 {budget}, {more}")
-        self._add(self._plan.meters[place], budget, sign)
+        self._add(meter, budget, sign)
 
     def _add(self, counter: int, amount: str, sign: str = "add") -> None:
         f, pointer = self._f, f"getelementptr (i8, ptr @{self.symbol}, i64 {8 * counter})"

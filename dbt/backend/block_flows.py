@@ -3,14 +3,15 @@
 Control that comes to a *joint*, the point before some blocks and behind others, also leaves it. So what the blocks
 behind a joint were entered is what came by the blocks before it, from outside and by exits. If the flows that are not
 counted have no cycle, seen as edges between joints, these equations say them all (Knuth and Stevenson, "Optimal
-measurement points for program frequency counts", BIT 13, 1973).
+measurement points for program frequency counts", BIT 13, 1973). One counter more can be spared in each innermost loop
+for which it is known how many instructions it has executed.
 """
 
 from __future__ import annotations
 
 import struct
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -19,12 +20,12 @@ from dbt.abi.layout import BlockCounters
 
 #: The joint outside of the region.
 OUTSIDE = 0
-#: In place of the number of a counter: the flow follows from others.
-DERIVED = -1
+#: In place of the number of a counter: the flow follows from others, or is in no loop that has a meter.
+DERIVED = NO_METER = -1
 
 _HEADER = struct.Struct("<III")
 _PATCH = struct.Struct("<Ii")
-_FLOW = struct.Struct("<IIiIII")
+_FLOW = struct.Struct("<IIiIiII")
 
 
 class FlowKind(IntEnum):
@@ -38,13 +39,16 @@ class FlowKind(IntEnum):
 class Flow(NamedTuple):
     """Control goes from one joint to another. ``counter`` is the number of its counter or :data:`DERIVED`.
 
-    The counter says ``unit`` times how often. ``gpa`` is the address of the instruction at which that is reported.
+    A block has ``insns`` instructions. ``meter`` is the number of a counter that has how many instructions a loop has
+    executed, of which the block is a part. Of one block in each such loop, this is the counter too. ``gpa`` is the
+    address of the instruction at which is reported how often control goes there.
     """
 
     source: int
     target: int
     counter: int
-    unit: int
+    insns: int
+    meter: int
     kind: FlowKind
     gpa: Gpa
 
@@ -70,14 +74,39 @@ class BlockFlows(NamedTuple):
     def counts(self, counters: Sequence[int]) -> Iterator[tuple[BlockCounters, Gpa, int]]:
         """Yield what was counted at each address. There may be several counts for one."""
         known = {
-            number: counters[flow.counter] // flow.unit
+            number: 0 if flow.counter == flow.meter else counters[flow.counter]
             for number, flow in enumerate(self.flows)
             if flow.counter != DERIVED
         }
         self._derive(known)
+        for turning, flow in enumerate(self.flows):
+            if flow.counter == flow.meter != NO_METER:
+                turn = self.turn(turning)
+                missing = counters[flow.meter] - self._insns(flow.meter, known)
+                turns = missing // self._insns(flow.meter, turn)
+                known.update((number, known[number] + turns * times) for number, times in turn.items())
         for number, flow in enumerate(self.flows):
             if flow.kind is not FlowKind.UNREPORTED:
                 yield BlockCounters(flow.kind), flow.gpa, known[number]
+
+    def turn(self, turning: int) -> dict[int, int]:
+        """Return how much more often control goes by other flows, by number, if it goes once more by the flow
+        ``turning``, and by the others that have counters no more often.
+        """
+        known = {number: int(number == turning) for number, flow in enumerate(self.flows) if flow.counter != DERIVED}
+        self._derive(known)
+        return {number: times for number, times in known.items() if times}
+
+    def can_meter(self, turning: int, loop: Iterable[int]) -> bool:
+        """Return True if it follows from the instructions of a loop how often control goes by the flow ``turning``."""
+        turn = self.turn(turning)
+        insns = sum(times * self.flows[number].insns for number, times in turn.items())
+        return turn.keys() <= set(loop) and insns != 0
+
+    def _insns(self, meter: int, known: Mapping[int, int]) -> int:
+        """Return how many instructions of a loop these flows are."""
+        flows = self.flows
+        return sum(times * flows[number].insns for number, times in known.items() if flows[number].meter == meter)
 
     def _derive(self, known: dict[int, int]) -> None:
         """Add the flows that are not counted, each at a joint where it is the only one left."""
@@ -127,8 +156,8 @@ class BlockFlows(NamedTuple):
                 counters,
                 tuple(_PATCH.iter_unpack(data[_HEADER.size : end])),
                 tuple(
-                    Flow(source, target, counter, unit, FlowKind(kind), Gpa(gpa))
-                    for source, target, counter, unit, kind, gpa in _FLOW.iter_unpack(data[end:])
+                    Flow(source, target, counter, insns, meter, FlowKind(kind), Gpa(gpa))
+                    for source, target, counter, insns, meter, kind, gpa in _FLOW.iter_unpack(data[end:])
                 ),
             )
         except struct.error as error:
@@ -137,7 +166,7 @@ class BlockFlows(NamedTuple):
             raise ValueError("the flows of a region are cut short")
         if any(offset + 4 > code_size or not -8 <= addend < 8 * counters for offset, addend in found.patches):
             raise ValueError("a patch outside of a region's code or counters")
-        if any(not DERIVED <= flow.counter < counters or not flow.unit for flow in found.flows):
+        if any(not DERIVED <= number < counters for flow in found.flows for number in (flow.counter, flow.meter)):
             raise ValueError("a flow without its counter")
         if not found.is_determined():
             raise ValueError("flows that do not follow from the counters")
@@ -147,7 +176,13 @@ class BlockFlows(NamedTuple):
         """Return True if all flows follow from the counters."""
         known = {number: 0 for number, flow in enumerate(self.flows) if flow.counter != DERIVED}
         self._derive(known)
-        return len(known) == len(self.flows)
+        loops: dict[int, list[int]] = defaultdict(list)
+        for number, flow in enumerate(self.flows):
+            loops[flow.meter].append(number)
+        metered = [number for number, flow in enumerate(self.flows) if flow.counter == flow.meter != NO_METER]
+        return len(known) == len(self.flows) and all(
+            self.can_meter(number, loops[self.flows[number].meter]) for number in metered
+        )
 
 
 def _packed(form: struct.Struct, rows: Iterable[Iterable[int]]) -> bytes:

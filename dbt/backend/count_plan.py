@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 from dbt.abi.addresses import Gpa, Gva
-from dbt.backend.block_flows import DERIVED, OUTSIDE, Flow, FlowKind
+from dbt.backend.block_flows import DERIVED, NO_METER, OUTSIDE, BlockFlows, Flow, FlowKind
 from dbt.frontend.forming import Place, Region
 from dbt.frontend.graph import Graph, graph_of, loops, search
 
@@ -38,9 +38,9 @@ class _Sets:
 class CountPlan:
     """What counts in a region.
 
-    ``blocks`` has the counters of blocks that count, ``pads`` those of entries. ``meters`` has those of blocks that are
-    loops by themselves: the budget at which the loop is entered, less that at which it is left. ``before`` and
-    ``behind`` are the joints of each block. ``flows`` has blocks and entries, and is to have the exits too.
+    ``blocks`` has the counters of blocks that count, ``pads`` those of entries. ``meters`` has those of loops, by each
+    of their blocks: the budget at which the loop is entered, less that at which it is left. ``before`` and ``behind``
+    are the joints of each block. ``flows`` has blocks and entries, and is to have the exits too.
     """
 
     before: dict[Place, int]
@@ -73,22 +73,46 @@ def plan_counts(
 
     frequencies = _frequencies(region, graph)
     flows: list[tuple[float, Place, Gva | None]] = [(weight, place, None) for place, weight in frequencies.items()]
+    numbers: dict[Place, int] = {}
     flows += [(1.0, place, gva) for gva, place in region.entries.items()]
     for _, place, entry in sorted(flows, key=lambda flow: -flow[0]):
         before, behind = plan.before[place], plan.behind[place]
-        counter, unit = DERIVED, 1
+        counter = DERIVED
         if entry is not None:
             if not follows(OUTSIDE, before):
                 counter = plan.pads[entry] = plan.new_counter()
-            plan.flows.append(Flow(OUTSIDE, before, counter, 1, FlowKind.UNREPORTED, gpa_of(entry)))
+            plan.flows.append(Flow(OUTSIDE, before, counter, 0, NO_METER, FlowKind.UNREPORTED, gpa_of(entry)))
             continue
-        if derive and place in graph[place] and place not in branchless:
-            counter = plan.meters[place] = plan.new_counter()
-            unit = len(region.blocks[place].insns)
-        elif not follows(before, behind):
+        if not follows(before, behind):
             counter = plan.blocks[place] = plan.new_counter()
-        plan.flows.append(Flow(before, behind, counter, unit, FlowKind.BLOCK, gpa_of(place.pc)))
+        numbers[place] = len(plan.flows)
+        insns = len(region.blocks[place].insns)
+        plan.flows.append(Flow(before, behind, counter, insns, NO_METER, FlowKind.BLOCK, gpa_of(place.pc)))
+    if derive:
+        for loop in _innermost(graph):
+            if all(place not in branchless or loop.issuperset(graph[place]) for place in loop):
+                _meter(plan, loop, numbers)
     return plan
+
+
+def _meter(plan: CountPlan, loop: set[Place], numbers: Mapping[Place, int]) -> None:
+    """Let a loop have a meter in place of a counter, if that says as much. ``numbers`` are those of blocks' flows."""
+    flows = BlockFlows(plan.counters, (), tuple(plan.flows))
+    inside = {numbers[place] for place in loop}
+    for place, counter in plan.blocks.items():  # the one that is executed most often comes first
+        if place in loop and flows.can_meter(numbers[place], inside):
+            del plan.blocks[place]
+            plan.meters |= dict.fromkeys(loop, counter)
+            for number in inside:
+                plan.flows[number] = plan.flows[number]._replace(meter=counter)
+            return
+
+
+def _innermost(graph: Graph) -> list[set[Place]]:
+    """Return the loops that have no loop within them, in an order that is the same in each run."""
+    alone = [{place} for place in graph if place in graph[place]]  # also at the head of another loop
+    found = [*alone, *(loop for loop in loops(graph) if len(loop) > 1)]
+    return [loop for loop in found if not any(other < loop for other in found)]
 
 
 def _joints(graph: Graph) -> tuple[dict[Place, int], dict[Place, int]]:

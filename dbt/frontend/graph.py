@@ -68,6 +68,6 @@ def loops(graph: Graph) -> Iterator[set[Place]]:
                 done.add(place)
                 loop.add(place)
                 queue += sources[place]
-        if len(loop) > 1 or head in graph[head]:
+        if len(loop) > 1 or (loop and head in graph[head]):
             yield loop
             yield from loops({place: [to for to in graph[place] if to in loop and to != head] for place in loop})
