@@ -102,8 +102,12 @@ class Meter:
 
     @property
     def budget(self) -> int:
-        """The instructions to execute in the next slice. What is charged meanwhile makes it shorter."""
-        return min(self._sizer.budget, self._left)
+        """The instructions to execute in the next slice. What is charged meanwhile makes it shorter.
+
+        It is longer than others if little would be left: what is done between two slices takes longer than a short one.
+        """
+        usual, left = self._sizer.budget, self._left
+        return left if left <= usual + (usual >> 1) else usual
 
     def learn(self, budget: int, retired: int, seconds: float) -> None:
         """Adapt the length of slices to the time that the last one took. What is charged does not depend on it."""
