@@ -6,6 +6,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import secrets
 import socket
 import stat
 from collections.abc import Iterator
@@ -30,10 +31,22 @@ class Listener(socket.socket):
     _path = ""
     _file: tuple[int, int] | None = None  # device and inode of what is at the path
 
-    def bind_path(self, path: str) -> None:
-        """Be at a path, which may be longer than that of a socket can be."""
-        with _reachable(path) as address:
+    def listen_at(self, path: str) -> None:
+        """Listen at a path, which may be longer than that of a socket can be. Raise OSError if something is there.
+
+        A socket that is bound, and does not listen yet, looks as one that somebody has abandoned. So it is at the path
+        only when it listens.
+        """
+        first = os.path.join(os.path.dirname(path), f".{secrets.token_hex(8)}")
+        with _reachable(first) as address:
             self.bind(address)
+        try:
+            self.listen(_BACKLOG)
+            os.link(first, path, follow_symlinks=False)
+        except FileExistsError:
+            raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE), path) from None
+        finally:
+            os.unlink(first)
         self._path, self._file = path, _identity(path)
 
     @property
@@ -151,13 +164,12 @@ def _listen_unix(path: str) -> Listener:
     listener = Listener(socket.AF_UNIX, socket.SOCK_STREAM)
     before = os.umask(0o177)
     try:
-        listener.bind_path(path)
+        listener.listen_at(path)
     except OSError:
         listener.close()
         raise
     finally:
         os.umask(before)
-    listener.listen(_BACKLOG)
     return listener
 
 
@@ -167,14 +179,16 @@ def _remove_abandoned(path: str) -> None:
             raise FileExistsError(errno.EEXIST, "there is a file of that name, which is no socket", path)
     except FileNotFoundError:
         return
+    found = _identity(path)
     with contextlib.closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as probe:
         probe.setblocking(False)  # somebody with a full queue would have us wait
         try:
             with _reachable(path) as address:
                 probe.connect(address)
         except ConnectionRefusedError:
-            with contextlib.suppress(OSError):
-                os.unlink(path)
+            if _identity(path) == found:  # and not the one of somebody who has replaced it meanwhile
+                with contextlib.suppress(OSError):
+                    os.unlink(path)
         except OSError:
             return
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import stat
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from dbt import FileConsole, NullConsole, SocketConsole
-from dbt.host.endpoint import Endpoint, WrongEndpoint
+from dbt.host.endpoint import Endpoint, Listener, WrongEndpoint
 from dbt.host.serial import SerialLine
 from dbt.host.socket_console import MOST_WAITING
 from tests.waiting import wait_until
@@ -300,6 +301,28 @@ def test_many_may_connect_at_once(tmp_path: Path) -> None:
             client = opened.enter_context(socket.socket(socket.AF_UNIX))
             client.settimeout(1)
             client.connect(place.path)
+
+
+def test_of_two_that_begin_at_once_one_listens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A socket is at its path when it listens: before, the other one would take it for one that was abandoned."""
+    place = Endpoint(path=str(tmp_path / "door"))
+    with socket.socket(socket.AF_UNIX) as abandoned:
+        abandoned.bind(place.path)
+    listen, others = Listener.listen, list[Listener]()
+
+    def meanwhile(listener: Listener, backlog: int) -> None:
+        monkeypatch.setattr(Listener, "listen", listen)
+        others.append(place.listen())
+        listener.listen(backlog)
+
+    monkeypatch.setattr(Listener, "listen", meanwhile)
+    with pytest.raises(OSError) as failure:
+        place.listen()
+    assert failure.value.errno == errno.EADDRINUSE
+    assert os.listdir(tmp_path) == ["door"]
+    place.connect().close()
+    others[0].close()
+    assert not os.listdir(tmp_path)
 
 
 def test_tcp_may_stand_before_as_for_qemu() -> None:
