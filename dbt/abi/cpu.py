@@ -17,12 +17,12 @@ from dbt.abi.addresses import Gva, Hva
 from dbt.abi.device_windows import WINDOW_WORDS, WINDOWS
 from dbt.abi.layout import (
     MAX_WATCHPOINTS,
+    PAGE_SIZE,
     SPACE_KEY_WORDS,
     SPACES,
     STALE_AFTER,
     STALE_PAGES,
-    STITCH_COUNTERS,
-    STITCH_COUNTERS_OFFSET,
+    STITCH_COUNTERS_PAGES,
     WATCHPOINT_WORDS,
 )
 from isa.arm.cpus import ANY, CpuModel
@@ -177,7 +177,7 @@ class CpuState:
     def __init__(self, model: CpuModel = ANY) -> None:
         self.model = model
         # Private, so that a forked process has registers of its own.
-        size = STITCH_COUNTERS_OFFSET + 4 * STITCH_COUNTERS
+        size = (1 + STITCH_COUNTERS_PAGES) * PAGE_SIZE
         self._memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         self.address = Hva(ctypes.addressof(ctypes.c_char.from_buffer(self._memory)))
         whole = self._whole = memoryview(self._memory)

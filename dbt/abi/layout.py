@@ -163,6 +163,10 @@ HOT_INSNS = 1 << 25
 LEAST_INSNS = 8
 #: The most instructions of a stitched block.
 MAX_BLOCK = 100
-#: The number of counters of stitched heads, which are i32 behind CpuState's page, and their offset from CpuState.
+#: The number of counters of stitched heads, which are i32 behind CpuState's page: so many in the second half of each
+#: page, and the offset of the first from CpuState. The registers are in the first half of theirs. Hosts first compare
+#: the lowest 12 bits of addresses: a load of a register would wait for the store to a counter that has these, too.
 STITCH_COUNTERS = 1 << 14
-STITCH_COUNTERS_OFFSET = PAGE_SIZE
+STITCH_COUNTERS_IN_PAGE_SHIFT = PAGE_SHIFT - 3
+STITCH_COUNTERS_OFFSET = PAGE_SIZE + PAGE_SIZE // 2
+STITCH_COUNTERS_PAGES = STITCH_COUNTERS >> STITCH_COUNTERS_IN_PAGE_SHIFT

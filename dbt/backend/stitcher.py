@@ -24,7 +24,9 @@ from dbt.abi.layout import (
     OP_ORIGINAL,
     OP_SIZE_SHIFT,
     OPS_PER_PAGE,
+    PAGE_SHIFT,
     PAGE_SIZE,
+    STITCH_COUNTERS_IN_PAGE_SHIFT,
     STITCH_COUNTERS_OFFSET,
     STITCHED,
 )
@@ -235,7 +237,8 @@ def _emit_head(f: Builder, w: Workspace, page: StitchedPage, first: Value, lengt
     counter = w.get("counters")
     counted = page.mark(first).load("i8").has(int(Mark.COUNTED)) & counter.ult(w.get("counts"))
     with f.when(counted):
-        offset = (counter << 2).to("i32") + STITCH_COUNTERS_OFFSET
+        group, place = counter >> STITCH_COUNTERS_IN_PAGE_SHIFT, counter & (1 << STITCH_COUNTERS_IN_PAGE_SHIFT) - 1
+        offset = (group << PAGE_SHIFT | place << 2).to("i32") + STITCH_COUNTERS_OFFSET
         f.store(w.get("warm").to("i32"), f.cpu.at(offset.to("i64")))
         w.set("counters", counter + 1)
         w.argument(1, offset)
