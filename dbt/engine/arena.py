@@ -11,7 +11,6 @@ import ctypes
 import mmap
 import os
 import threading
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from dbt.abi.addresses import Hva
@@ -61,14 +60,14 @@ class Placed(NamedTuple):
     counters: Hva | None = None
 
 
-@dataclass(slots=True)
 class _Use:
     """Where code is in the arena, and how many have it; its counters, and their size in bytes."""
 
-    start: int
-    users: int
-    counters: int | None = None
-    counters_size: int = 0
+    __slots__ = ("counters", "counters_size", "start", "users")
+
+    def __init__(self, start: int, users: int, counters: int | None = None, counters_size: int = 0) -> None:
+        self.start, self.users = start, users
+        self.counters, self.counters_size = counters, counters_size
 
 
 class CodeArena:
