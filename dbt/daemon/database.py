@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from threading import RLock
 from typing import Any
@@ -14,10 +14,19 @@ class Database:
     """The database at ``path``, which is made of ``tables`` if it does not exist.
 
     Raise ``failure`` if the file is none of this ``version``, and where what is to be remembered cannot be written.
-    ``variable`` is that of the environment which names another directory.
+    ``variable`` is that of the environment which names another directory. ``steps`` have for older versions what makes
+    the next one of them.
     """
 
-    def __init__(self, path: str, tables: str, version: int, failure: type[Exception], variable: str) -> None:
+    def __init__(
+        self,
+        path: str,
+        tables: str,
+        version: int,
+        failure: type[Exception],
+        variable: str,
+        steps: Mapping[int, str] | None = None,
+    ) -> None:
         self._path, self._failure, self._variable = path, failure, variable
         self._lock = RLock()
         try:
@@ -25,19 +34,22 @@ class Database:
         except sqlite3.Error as error:
             raise failure(f"the database {path} cannot be opened: {error}") from None
         try:
-            self._prepare(tables, version)
+            self._prepare(tables, version, steps or {})
         except BaseException:
             self._connection.close()
             raise
 
-    def _prepare(self, tables: str, version: int) -> None:
+    def _prepare(self, tables: str, version: int, steps: Mapping[int, str]) -> None:
         try:
             for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
                 self._connection.execute(f"PRAGMA {pragma}")
             (found,) = self._connection.execute("PRAGMA user_version").fetchone()
             if found == 0:
                 self._connection.executescript(f"BEGIN; {tables} PRAGMA user_version = {version}; COMMIT;")
-            elif found != version:
+            while found and found < version and found in steps:
+                self._connection.executescript(f"BEGIN; {steps[found]} PRAGMA user_version = {found + 1}; COMMIT;")
+                found += 1
+            if found not in (0, version):
                 raise self._failure(
                     f"the database {self._path} has version {found}, and this dbt knows {version}: use the dbt that "
                     f"made it, or let {self._variable} name another directory"

@@ -20,7 +20,7 @@ from dbt.daemon.errors import Conflict, DefinitionError, HostFailed, NotFound, R
 from dbt.daemon.known_domains import KnownDomains, Record, Teller, remove_socket
 from dbt.daemon.machines import MachineMaker
 from dbt.daemon.saved_definitions import read_beside
-from dbt.daemon.store import Store
+from dbt.daemon.store import Store, StoredDomain
 from dbt.hypervisor.carrier import Carrier, VmLost
 from dbt.hypervisor.domain import Domain
 from dbt.hypervisor.host import Host
@@ -61,11 +61,16 @@ class Domains(KnownDomains):
         self._is_closing = False
         #: Is told of machines that were undecided, and whether they are here now.
         self.decided: Callable[[Record, bool], None] | None = None
+        restarts = []
         for stored in store.domains():
-            self._attach(self._add(stored), stored.paused)
+            record = self._add(stored)
+            if self._attach(record, stored) and stored.restarts is not None:
+                restarts.append((record, stored))
         self._threads = [Thread(target=work, name="dbt-domains", daemon=True) for work in (self._run, self._settle)]
         for thread in self._threads:
             thread.start()
+        for record, stored in restarts:
+            self._complete(record, stored)
 
     def close(self) -> None:
         """Leave the domains alone. Their machines go on in their processes, for the next daemon to attach to."""
@@ -89,15 +94,19 @@ class Domains(KnownDomains):
             if not self._is_closing:
                 self._wanted.wait()
 
-    def _attach(self, record: Record, paused: bool) -> None:
-        """Take over the machine of a domain if it has outlived the last daemon. The host does not run yet."""
+    def _attach(self, record: Record, stored: StoredDomain) -> bool:
+        """Take over the machine of a domain if it has outlived the last daemon. The host does not run yet.
+
+        Return True if there is none, and the domain is known still.
+        """
+        paused = stored.paused
         record.told = DomainState.PAUSED if paused else DomainState.RUNNING
         try:
             found = record.domain.attach()
         except (OSError, VmLost) as error:
             _log.error("the machine of the domain %s cannot be attached to: %s", record.name, error)
             record.told = record.domain.state
-            return
+            return False
         if found and paused and record.domain.state in RUNS:
             record.domain.pause()
         record.told = record.domain.state
@@ -105,9 +114,26 @@ class Domains(KnownDomains):
             self._tell(time(), record.name, "attached", "")
             if record.managed_save is not None:  # from which it goes on, or after which it went on
                 self.set_managed_save(record, None)
-        elif not record.persistent:
+            if stored.restarts is not None:  # it had not been ended yet, or the next one was there already
+                self._store.set_restarts(record.domain.uuid, None)
+        elif not record.persistent and stored.restarts is None:
             _log.warning("the domain %s is forgotten: it is transient, and its machine is gone", record.name)
             self._forget(record)
+            return False
+        return not found
+
+    def _complete(self, record: Record, stored: StoredDomain) -> None:
+        """Start a domain whose machine the last daemon had ended for another one."""
+        snapshots = self._store.snapshots(record.domain.uuid)
+        paused = {one.path for one in snapshots if one.state == DomainState.PAUSED.value}
+        try:
+            with self.use(record.name):
+                self.restart_from(record, stored.restarts or None, stored.restarts in paused)
+        except (RequestError, NotFound) as error:
+            _log.error("the domain %s was to be started again: %s", record.name, error)
+            self._tell(time(), record.name, "failed", str(error))
+            if not record.persistent:
+                self._forget_if_known(record)
 
     # -- life ----------------------------------------------------------------------------------
 
@@ -203,8 +229,21 @@ class Domains(KnownDomains):
         with self.use(name) as record:
             self.require_decided(record)
             record.reboots = False
-            record.domain.destroy()
-            self.start_from(record, None)
+            record.domain.require_machine("reset")
+            self.restart_from(record, None)
+
+    def restart_from(self, record: Record, snapshot: str | None, paused: bool = False) -> None:
+        """End the machine of a domain that is in use, if it has one, and start another: as :meth:`start_from` does. If
+        this daemon is killed meanwhile, the next one starts it.
+        """
+        uuid, made = record.domain.uuid, None if snapshot is None else read_beside(snapshot)
+        self._store.set_restarts(uuid, snapshot or "")
+        try:
+            if record.domain.state is not DomainState.DEFINED:
+                record.domain.destroy()
+            self.start_from(record, snapshot, paused, made)
+        finally:
+            self._store.set_restarts(uuid, None)
 
     def require_decided(self, record: Record) -> None:
         """Raise Conflict for a domain that may run elsewhere, which must not run here from another state either."""

@@ -141,7 +141,7 @@ class KnownDomains:
         if any(one.domain.uuid == definition.uuid for one in self.all()):
             raise Conflict(f"there is a domain with the UUID {definition.uuid} already")
         definition = self._machines.check(msgspec.structs.replace(definition, uuid=definition.uuid or uuid4()))
-        stored = StoredDomain(definition, made or definition, persistent, None, False)
+        stored = StoredDomain(definition, made or definition, persistent, None, False, None)
         self._store.put(definition, stored.made, persistent)
         record = self._add(stored)
         self._tell(time(), record.name, "defined", "")

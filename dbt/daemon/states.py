@@ -143,11 +143,7 @@ class SavedStates:
             self._domains.require_decided(record)
             require_file(found.path, f"the file {found.path} of the snapshot {snapshot}")
             _require_sound(found.path, snapshot)
-            if record.domain.state is not DomainState.DEFINED:
-                record.domain.destroy()
-            self._domains.start_from(
-                record, found.path, found.state == DomainState.PAUSED.value, read_beside(found.path)
-            )
+            self._domains.restart_from(record, found.path, found.state == DomainState.PAUSED.value)
             self._tell(time(), record.name, "reverted", snapshot)
 
     def delete_snapshot(self, name: str, snapshot: str) -> None:

@@ -12,7 +12,7 @@ from dbt.daemon.definition import Definition, plain, read_definition
 from dbt.daemon.errors import DefinitionError, HostFailed
 from dbt.daemon.places import Places
 
-_VERSION: Final = 2
+_VERSION: Final = 3
 _TABLES: Final = """
 CREATE TABLE domains (
     uuid TEXT PRIMARY KEY,
@@ -21,7 +21,8 @@ CREATE TABLE domains (
     made TEXT NOT NULL,
     persistent INTEGER NOT NULL,
     managed_save TEXT,
-    paused INTEGER NOT NULL DEFAULT 0
+    paused INTEGER NOT NULL DEFAULT 0,
+    restarts TEXT
 ) STRICT;
 CREATE TABLE snapshots (
     domain TEXT NOT NULL REFERENCES domains (uuid) ON DELETE CASCADE,
@@ -32,12 +33,15 @@ CREATE TABLE snapshots (
     PRIMARY KEY (domain, name)
 ) STRICT;
 """
+#: What makes the next version of an older one.
+_STEPS: Final = {2: "ALTER TABLE domains ADD COLUMN restarts TEXT;"}
 
 
 class StoredDomain(NamedTuple):
     """A domain as the database has it. ``made`` is the definition by which its machine was made, if it has one: the
     domain's may have changed since. ``managed_save`` is the snapshot with which its next start goes on. ``paused``: its
-    user has suspended its machine, if it has one.
+    user has suspended its machine, if it has one. ``restarts``: its machine is being ended for another one, which goes
+    on from the snapshot of that path, or boots if that is empty.
     """
 
     definition: Definition
@@ -45,6 +49,7 @@ class StoredDomain(NamedTuple):
     persistent: bool
     managed_save: str | None
     paused: bool
+    restarts: str | None
 
 
 class Snapshot(msgspec.Struct, frozen=True):
@@ -64,7 +69,7 @@ class Store:
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._database = Database(path, _TABLES, _VERSION, HostFailed, Places.variable)
+        self._database = Database(path, _TABLES, _VERSION, HostFailed, Places.variable, _STEPS)
 
     def close(self) -> None:
         self._database.close()
@@ -72,11 +77,13 @@ class Store:
     def domains(self) -> list[StoredDomain]:
         """Return all domains, in the order in which they were defined."""
         rows = self._database.rows(
-            "SELECT definition, made, persistent, managed_save, paused FROM domains ORDER BY rowid"
+            "SELECT definition, made, persistent, managed_save, paused, restarts FROM domains ORDER BY rowid"
         )
         return [
-            StoredDomain(self._definition(text), self._definition(made), bool(persistent), saved, bool(paused))
-            for text, made, persistent, saved, paused in rows
+            StoredDomain(
+                self._definition(text), self._definition(made), bool(persistent), saved, bool(paused), restarts
+            )
+            for text, made, persistent, saved, paused, restarts in rows
         ]
 
     def _definition(self, text: str) -> Definition:
@@ -108,6 +115,11 @@ class Store:
         """Say whether its user has suspended the machine of a domain."""
         with self._database.writing() as database:
             database.execute("UPDATE domains SET paused = ? WHERE uuid = ?", (int(paused), str(uuid)))
+
+    def set_restarts(self, uuid: UUID, snapshot: str | None) -> None:
+        """Say that a machine is about to be ended for another one, and where that goes on; or None when it is there."""
+        with self._database.writing() as database:
+            database.execute("UPDATE domains SET restarts = ? WHERE uuid = ?", (snapshot, str(uuid)))
 
     def remove(self, uuid: UUID) -> None:
         """Forget a domain, with its snapshots. Their files stay."""

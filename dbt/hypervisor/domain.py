@@ -323,6 +323,10 @@ class Domain(MovableDomain):
             self._life.require("destroy", *ALIVE, DomainState.SAVED)
             self._end("it was destroyed")
 
+    def require_machine(self, what: str) -> None:
+        """Raise LifecycleError if it has no machine that could be ended, to do ``what`` with it."""
+        self._life.require(what, *ALIVE, DomainState.SAVED)
+
     def give_up(self, reason: str) -> None:
         """End a machine of which it is known now that it is the other side's."""
         with self._held():

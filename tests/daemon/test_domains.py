@@ -74,7 +74,7 @@ def test_one_end_that_fails_leaves_the_others_settled(
         for name in ("one", "two"):
             domains.create(definition(tmp_path, name))
         wait_until(lambda: [record.name for record in domains.all()] == ["one"], "the end of a transient domain")
-        assert "the end of the domain one is not settled" in caplog.text
+        wait_until(lambda: "the end of the domain one is not settled" in caplog.text, "the word of a failure")
 
 
 class FullDisk:

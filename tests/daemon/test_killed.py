@@ -186,3 +186,49 @@ def test_the_log_says_which_domain_has_crashed(daemon: TestDaemon) -> None:
     os.kill(_processes(daemon)["one"], signal.SIGKILL)
     wait_until(lambda: daemon.state_of("one") == "crashed", "a crash")
     assert "the domain one has crashed: the process of the machine is lost" in (daemon.state / "log").read_text()
+
+
+def test_a_machine_that_was_ended_for_another_one_is_started_again(tmp_path: Path) -> None:
+    """A daemon that is killed in the middle of a revert or a reset. One that was not ended goes on."""
+    with daemon_in(tmp_path) as daemon:
+        for name in ("reverts", "stands", "resets", "stays", "fails"):
+            daemon.define(name, "letters")
+            daemon.ok("start", name)
+            assert daemon.type(name) == "A"
+        daemon.ok("suspend", "stands")
+        for name in ("reverts", "stands", "stays"):
+            daemon.ok("snapshot-create", name, "kept")
+        daemon.ok("resume", "stands")
+        for name in ("reverts", "stands", "resets", "stays"):
+            assert daemon.type(name) == "B"
+        daemon.ok("create", daemon.definition("passing", "letters"))
+        uuids = {name: daemon.json("dominfo", name)["uuid"] for name in _processes(daemon)}
+        _kill_daemon(daemon, signal.SIGKILL)
+        for name, pid in _processes(daemon).items():
+            if name != "stays":
+                os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: _processes(daemon).keys() == {"stays"}, "the end of the other machines")
+        states = daemon.state / "states"
+        goes_on = {name: str(states / uuids[name] / "kept.dbt") for name in ("reverts", "stands", "stays", "fails")}
+        for name, path in [*goes_on.items(), ("resets", ""), ("passing", "")]:
+            _change(daemon, "UPDATE domains SET restarts = ? WHERE name = ?", path, name)
+
+        assert daemon.state_of("stands") == "paused"
+        daemon.ok("resume", "stands")
+        assert daemon.type("reverts") == daemon.type("stands") == "B"
+        assert daemon.type("resets") == daemon.type("passing") == "A"
+        assert daemon.type("stays") == "C"
+        assert daemon.state_of("fails") == "defined"
+        _kill_daemon(daemon, signal.SIGKILL)
+        assert daemon.state_of("fails") == "defined"
+        assert daemon.type("reverts") == "C"
+
+
+def test_the_database_of_an_older_daemon_is_used(tmp_path: Path) -> None:
+    with daemon_in(tmp_path) as daemon:
+        daemon.define("one", "letters")
+        _kill_daemon(daemon, signal.SIGTERM)
+        _change(daemon, "ALTER TABLE domains DROP COLUMN restarts")
+        _change(daemon, "PRAGMA user_version = 2")
+        daemon.ok("start", "one")
+        assert daemon.type("one") == "A"
