@@ -46,7 +46,11 @@ _NS = 1_000_000_000
 _REPORTS = 64
 #: How long a host does not listen to what is outside, in seconds, when it has heard something that is for nobody.
 _LOOK_S = 0.002
-#: When a turn is ended although it has not used what it may, in seconds: code that is not compiled yet takes long.
+#: The longest turn in milliseconds of a core at its nominal rate. In lockstep nothing else ends a turn. Otherwise the
+#: host's time does as well, and turns may be longer by this measure, because compiled code is some times faster: so its
+#: turns are not a few milliseconds by the host's clock, of which what is done between them would be a large part.
+_LOCKSTEP_SLICE_MS, _SLICE_MS = 10, 40
+#: When a turn is ended although it has not used what it may, in seconds.
 _LONGEST_TURN_S = 0.01
 
 
@@ -56,7 +60,8 @@ class Host(Closing):
     - ``clock``: see :class:`Clock`.
     - ``rate``: how many instructions a core is taken to execute in a second. It gives caps and waits their meaning.
     - ``period_ms``: the accounting period, in milliseconds of a core at that rate.
-    - ``slice_ms``: the longest turn, likewise.
+    - ``slice_ms``: the longest turn, likewise. The default is 10 in lockstep, and 40 otherwise, where a turn also ends
+      after 10 ms of the host's time.
     - ``seed``: what the identities of clones follow from, in [0, 2^63).
     - ``log``: whether :attr:`log` is kept.
     - ``listener``: is called with a domain that has come into another state, by the thread that has changed it. It must
@@ -73,22 +78,25 @@ class Host(Closing):
         clock: Clock = Clock.FREE,
         rate: int = DEFAULT_RATE,
         period_ms: int = 100,
-        slice_ms: int = 10,
+        slice_ms: int | None = None,
         seed: int = 0,
         log: bool = False,
         listener: Callable[[Domain], None] | None = None,
         carrier: Carrier | None = None,
     ) -> None:
+        self.clock = Clock(clock)
         for what, value in (("cores", cores), ("rate", rate), ("period_ms", period_ms), ("slice_ms", slice_ms)):
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
                 raise ValueError(f"{what} is a whole number, 1 or more, and {value!r} is none")
+        if slice_ms is None:
+            slice_ms = min(_LOCKSTEP_SLICE_MS if self.clock is Clock.LOCKSTEP else _SLICE_MS, period_ms)
         if slice_ms > period_ms or rate * slice_ms < 1000:
             raise ValueError(
                 f"slice_ms={slice_ms} is longer than period_ms={period_ms}, or shorter than an instruction"
             )
         if not 0 <= seed < 1 << 63:
             raise ValueError(f"seed={seed!r} is no whole number in [0, 2^63)")
-        self.cores, self.clock, self.rate = cores, Clock(clock), rate
+        self.cores, self.rate = cores, rate
         self.seed, self._period_ms = seed, period_ms
         self.carrier = carrier or ThreadCarrier()
         #: The turns so far, if they are logged. Two runs in lockstep have the same log.

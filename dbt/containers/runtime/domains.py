@@ -27,9 +27,6 @@ if TYPE_CHECKING:
     from dbt.vm.vm_state import VmState
 
 _LOOK_S: Final = 1.0
-#: The longest turn, in milliseconds of a core at its nominal rate. Compiled code is some times faster than that, so its
-#: turns last the 10 ms of the host's time that no turn exceeds, and not 3 of them.
-_SLICE_MS: Final = 40
 _AFTER_FAILURE_S: Final = 1.0
 _log = logging.getLogger(__name__)
 
@@ -48,7 +45,7 @@ class ContainerDomains:
         self._wanted = Event()
         self._is_closing = False
         cores = cores or os.cpu_count() or 1
-        self.host = Host(cores, Clock.REAL, DEFAULT_RATE, slice_ms=_SLICE_MS, listener=self._hear, carrier=carrier)
+        self.host = Host(cores, Clock.REAL, DEFAULT_RATE, listener=self._hear, carrier=carrier)
         self._thread = Thread(target=self._run, name="dbt-containers", daemon=True)
         self._thread.start()
 
