@@ -61,6 +61,7 @@ def _native_layout() -> dict[str, Slot]:
         ("page_gva", 4, 1),  # GVA of the page that the current op belongs to
         ("interrupt_lines", 4, 1),  # PSR_I and PSR_F where the line of IRQ and FIQ is up
         ("native_exceptions", 4, 1),  # 1: exceptions that can be are taken in native code
+        ("native_waits", 4, 1),  # 1: a WFI may let time pass in native code
         ("last_exception", 8, 1),  # the budget when an abort was last taken
         ("aborts_left", 8, 1),  # data aborts that native code may take before one is left to the machine
         ("semihosting_svc", 8, 1),  # the SVC that is always left for; others may be taken
@@ -113,6 +114,7 @@ def _native_layout() -> dict[str, Slot]:
         ("events_rung", 8, 1),  # events of the timeline that happened in native code
         ("tick_end", 8, 1),  # the tick at which the budget is used up
         ("slice_end", 8, 1),  # the tick at which native code leaves; between the two it looks at the timeline
+        ("waited", 8, 1),  # ticks of this slice that have passed while the guest waited: see dbt.backend.device_access
         ("charges", 8, len(Charged)),  # what each kind of event is charged in the present run, if it is metered, or 0
         ("charged", 8, 1),  # what has been charged since the run began: see dbt.vm.meter
         ("input_due", 8, 1),  # the tick from which a device that shows input has to ask Python for it
@@ -148,11 +150,14 @@ ENTERED_BY_MACHINE = NEVER - 1
 TICK_END = NATIVE["tick_end"].offset // 8
 SLICE_END = NATIVE["slice_end"].offset // 8
 INPUT_DUE = NATIVE["input_due"].offset // 8
+#: The index in ``native64`` of the ticks of the slice in which the guest waited.
+WAITED = NATIVE["waited"].offset // 8
 #: The indices in ``native64`` of what events are charged, and of what has been charged.
 CHARGE_SLOTS = NATIVE["charges"].offset // 8
 CHARGED_SLOT = NATIVE["charged"].offset // 8
 #: The indices in ``native32`` and ``native64`` of what each run sets.
 NATIVE_EXCEPTIONS = NATIVE["native_exceptions"].offset // 4
+NATIVE_WAITS = NATIVE["native_waits"].offset // 4
 SEMIHOSTING_SLOT = NATIVE["semihosting_svc"].offset // 8
 _LINES = NATIVE["interrupt_lines"].offset // 4
 #: The slots of counts by which one run of the machine affects the next.

@@ -9,6 +9,9 @@ and afterwards the end of the slice: an access can raise an interrupt line or se
 - ``sample_level(cpu, sample)`` returns the level of what has its words at ``sample``.
 - ``ring_due(cpu) -> done`` rings the alarms that are due. It stops at one that only Python can ring: its class
   has no method ``rings``, or has a property ``may_ring`` that is False now.
+- ``await_interrupt(cpu) -> done`` lets time pass, from one event to the next, until an interrupt line is up or a
+  hypervisor has an event for its domain's kernel, if a guest may wait in native code. Time may have passed also if it
+  returns 0: then the guest still waits, or Python has to ring.
 - ``bound_slice(cpu, takeable)`` lets the budget end where native code has to look next: at the next event, with the
   slice, and after the present instruction if interrupts are ``takeable``.
 - ``read_private(cpu, number) -> {value, made}`` and ``write_private(cpu, number, low, high) -> made`` access a register
@@ -32,13 +35,15 @@ from dbt.backend.charging import charge_event
 from dbt.backend.device_methods import ANSWER, DeviceMethods, class_called, classes, now
 from dbt.backend.hypercalls import hypercalls
 from dbt.devices.registers import WordRegisters
-from dbt.devices.shared import CPU, PRIVATE_CLASSES, WORD_BYTES
+from dbt.devices.shared import CPU, HYPERVISOR_CLASS, PRIVATE_CLASSES, WORD_BYTES
 from isa.arm.private import NUMBERS_OF_EACH
 
 #: Later than this, in ticks, Python serves all devices. Until then no product of theirs exceeds 64 bits.
 _LATEST_SHIFT = 55
 #: The same for private peripherals, which count nanoseconds.
 _LATEST_PRIVATE_SHIFT = 52
+#: After so many events without an interrupt Python goes on, which hears Ctrl-C: a guest may wait for ever.
+_EVENTS_OF_A_WAIT = 64
 _NUMBER_BITS = NUMBERS_OF_EACH.bit_length() - 1
 
 
@@ -259,6 +264,33 @@ def _bound_slice() -> Builder:
     return f
 
 
+def _await_interrupt(methods: DeviceMethods) -> Builder:
+    f = define("await_interrupt", {}, "i1", "noinline")
+    no, yes = f.value("i1", 0), f.value("i1", 1)
+    # Input that is there may be what the guest waits for.
+    with f.when(f.load_native("native_waits").eq(0) | ~now(f).slt(f.load_native("input_due"))):
+        f.ret(no)
+    with f.count(0, f.value("i64", _EVENTS_OF_A_WAIT), type_="i64"):
+        woken, domain = f.variable("i1", f.load_native("interrupt_lines").ne(0)), f.load_native("domain", "ptr")
+        with f.when(domain.ne(0)):
+            has_upcall = methods.function(class_called(HYPERVISOR_CLASS), "has_upcall")
+            woken.set(woken.get() | f.call(has_upcall, f.cpu, domain, result="i64").ne(0))
+        with f.when(woken.get()):
+            f.call("bound_slice", f.cpu, f.value("i32", 0))  # ``resume`` takes an interrupt
+            f.ret(yes)
+        next_tick, _ = _next_alarm(f)
+        with f.when(next_tick.eq(UNSET)):
+            f.ret(no)
+        ahead = next_tick - now(f)
+        with f.when(f.value("i64", 0).slt(ahead)):
+            for name in ("waited", "tick_end", "slice_end"):
+                f.store_native(name, f.load_native(name) + ahead)
+        with f.when(~f.call("ring_due", f.cpu, result="i1")):
+            f.ret(no)
+    f.ret(no)
+    return f
+
+
 def device_access_text() -> str:
     """Return the LLVM text of this module's definitions, and of the devices' methods."""
     methods = DeviceMethods()
@@ -271,6 +303,7 @@ def device_access_text() -> str:
         _write_private(methods),
         _ring_due(methods),
         _bound_slice(),
+        _await_interrupt(methods),
         *hypercalls(methods),
     ]
     return "".join(f.text() for f in functions) + methods.text()

@@ -50,6 +50,8 @@ EXCEPTION_EXITS = {
     InsnException.SECURE_MONITOR_CALL: ExitCode.SECURE_MONITOR_CALL,
 }
 #: The handlers that may do what an exception demands.
+#: The handler that may let a guest wait.
+_WAITS = "@wait_for_interrupt"
 _TAKEN_BY = {InsnException.SUPERVISOR_CALL: "@supervisor_call", InsnException.HYPERVISOR_CALL: "@hypervisor_call"}
 #: The callouts that are charged as TLB operations.
 _TLB_OPERATIONS = ("tlb_flush", "tlb_flush_page")
@@ -364,7 +366,7 @@ class HandlerLowering(Lowering):
         values = [self.value(arg) for arg in args]
         self._count_callout(callout)
         if name in CALLOUT_EXITS:
-            self.leave(CALLOUT_EXITS[name], *values)
+            self.leave(CALLOUT_EXITS[name], *values, to=_WAITS if name == "wait_for_interrupt" else "@leave")
             return False
         if callout.may_leave:
             self._trap_unless(self._call_slow_path("i1", name, _words(values)))

@@ -6,7 +6,7 @@ retired.
 
 - ``hypercall(cpu, immediate) -> done`` does the hypercall of an HVC, if the machine is a domain of a hypervisor whose
   class (:data:`dbt.devices.shared.HYPERVISOR_CLASS`) does it in its method ``answer_hot``. Otherwise nothing has
-  changed.
+  changed, but that time may have passed in which the guest waits.
 - ``locate_argument(cpu, gva, size, as_user)`` returns the GPA of ``size`` bytes of RAM, or -1 if they are not in one
   page that the caller can read.
 - ``first_used(cpu, gpa, end)`` returns the GPA of the first word of RAM from ``gpa`` on that is not 0, or ``end``.
@@ -74,8 +74,10 @@ def _hypercall(methods: DeviceMethods) -> Builder:
     answer = f.call(methods.function(cls, "answer_hot"), f.cpu, domain, *arguments, lines, result=ANSWER)
     with f.when(~Value(f, f.emit(f"extractvalue {ANSWER} {answer}, 1"), "i1")):
         f.ret(failed)
-    result = Value(f, f.emit(f"extractvalue {ANSWER} {answer}, 0"), "i64").to("i32")
-    f.store(result, _register(f, 0))
+    result = Value(f, f.emit(f"extractvalue {ANSWER} {answer}, 0"), "i64")
+    with f.when(result.eq(cls.WAITS)), f.when(~f.call("await_interrupt", f.cpu, result="i1")):
+        f.ret(failed)
+    f.store(result.to("i32"), _register(f, 0))
     f.store_native("hypercalls", f.load_native("hypercalls") + 1)
     f.ret(f.value("i1", 1))
     return f

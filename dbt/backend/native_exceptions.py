@@ -1,11 +1,11 @@
-"""Exceptions that are taken in native code, because the guest has a handler for them.
+"""Exceptions that are taken in native code, because the guest has a handler for them, and waits for interrupts.
 
 What an exception does to the guest is a routine (:mod:`isa.arm.exceptions`). This module decides when it is taken.
 """
 
 from __future__ import annotations
 
-from dbt.abi.cpu import Charged
+from dbt.abi.cpu import NEVER, Charged
 from dbt.abi.exits import ExitCode
 from dbt.abi.layout import PAGE_RAM
 from dbt.backend.builder import Builder, HandlerBuilder, Value, define
@@ -93,8 +93,22 @@ def _hypervisor_call() -> HandlerBuilder:
     with f.when(f.load_native("native_exceptions").ne(0)):
         save_state(f)
         with f.when(f.call("hypercall", f.cpu, f.load_native("exit_args"), result="i1")):
-            f.store_native("budget", f["budget"] - 1)
+            f.store_native("budget", f.load_native("budget") - 1)  # which is another one if the guest has waited
             charge_event(f, Charged.ACCESS, 0)
+            f.store_pc(op_address(f) + 4)
+            f.tail_to("resume")
+    f.tail_to("leave")
+    return f
+
+
+def _wait_for_interrupt() -> HandlerBuilder:
+    """``wait_for_interrupt``: complete a WFI if native code can let time pass until an interrupt comes, or leave."""
+    f = HandlerBuilder("wait_for_interrupt")
+    with f.when(f.load_native("native_exceptions").ne(0)):
+        save_state(f)
+        with f.when(f.call("await_interrupt", f.cpu, result="i1")):
+            f.store_native("budget", f.load_native("budget") - 1)
+            f.store_native("last_exception", NEVER)  # budgets tell instructions apart, and now there is another
             f.store_pc(op_address(f) + 4)
             f.tail_to("resume")
     f.tail_to("leave")
@@ -122,5 +136,13 @@ def _read_lines() -> Builder:
 
 def native_exceptions_text() -> str:
     """Return the LLVM text of this module's definitions."""
-    functions = _has_handler(), _fault(), _supervisor_call(), _hypervisor_call(), _interrupt(), _read_lines()
+    functions = (
+        _has_handler(),
+        _fault(),
+        _supervisor_call(),
+        _hypervisor_call(),
+        _wait_for_interrupt(),
+        _interrupt(),
+        _read_lines(),
+    )
     return "".join(f.text() for f in functions)

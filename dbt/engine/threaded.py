@@ -24,6 +24,7 @@ from dbt.abi.cpu import (
     SEMIHOSTING_SLOT,
     SLICE_END,
     TICK_END,
+    WAITED,
     CpuState,
 )
 from dbt.abi.device_windows import WINDOW_WORDS, window_word
@@ -170,7 +171,7 @@ class ThreadedTier:
         memory.connect(Translation(cpu, partial(walk, cpu.address), keep=False), self, self._host_writes)
         self._accessed_at = -1  # the tick of the last instruction whose device access Python made
         self._decoded_for = cpu.words[_ARCHITECTURE]  # the architecture for which ops have been decoded
-        self._began = 0  # the tick at which the slice began
+        self._began = 0  # the tick at which the slice began, without those in which the guest waited
         self._retired = 0  # by whatever means
         self._emulated = 0
         self._called = 0  # instructions that host_call has completed
@@ -217,7 +218,7 @@ class ThreadedTier:
 
     def begin_slice(self) -> None:
         """Set the counts so that no instruction of the slice has retired, until native code is entered."""
-        self._began = self._now
+        self._began = self._now - self._cpu.native64[WAITED]
 
     @property
     def _now(self) -> int:
@@ -227,7 +228,7 @@ class ThreadedTier:
 
     @property
     def progress(self) -> int:
-        return self._now - self._began
+        return self._now - self._cpu.native64[WAITED] - self._began
 
     @property
     def retired(self) -> dict[str, int]:
@@ -314,7 +315,7 @@ class ThreadedTier:
         entered = words[_LAST_EXCEPTION] in (ENTERED_BY_MACHINE, words[_BUDGET])  # and nothing has retired since
         words[_LAST_EXCEPTION] = budget if entered else NEVER
         words[_BUDGET] = budget
-        self._began = self._now
+        self.begin_slice()
         halves[_MMIO_COUNT] = halves[_MMIO_CURSOR] = 0
         self._accessed_at = -1
         self._choose_space(address)

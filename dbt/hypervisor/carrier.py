@@ -80,8 +80,8 @@ class Facts(NamedTuple):
     @classmethod
     def of(cls, machine: Machine) -> Facts:
         options = machine.options
-        hears = bool(options.nets or options.vsock or options.xenstore)
-        return cls(machine.timeline.ticks_per_second, tuple(options.nets), hears, bool(options.nets or options.drives))
+        has_limits, nets = bool(options.nets or options.drives), tuple(options.nets)
+        return cls(machine.timeline.ticks_per_second, nets, options.hears_outside, has_limits)
 
 
 class RecordingFile(NamedTuple):

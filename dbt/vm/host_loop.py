@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from dbt.abi.addresses import Gva
-from dbt.abi.cpu import NATIVE_EXCEPTIONS, NEVER, SEMIHOSTING_SLOT
+from dbt.abi.cpu import NATIVE_EXCEPTIONS, NATIVE_WAITS, NEVER, SEMIHOSTING_SLOT
 from dbt.abi.exits import Budget
 from dbt.engine.observer import Observer
 from dbt.host.console import Console
@@ -32,6 +32,7 @@ from isa.arm.vectors import ExceptionKind
 
 if TYPE_CHECKING:
     from dbt.host.realtime import RealTime
+    from dbt.hypervisor.xen.domain import XenDomain
     from dbt.vm.meter import Meter
     from dbt.vm.run_watcher import RunWatcher
     from dbt.vm.silent_kernel import SilentKernel
@@ -70,7 +71,8 @@ class StepListener(Protocol):
 
 class HostLoop:
     """The loop. With ``realtime``, guest idle time passes in real time, and virtual time is raised to the host's clock
-    where a guest that computes is slower. Otherwise virtual time jumps to the next event while the guest waits.
+    where a guest that computes is slower. Otherwise virtual time jumps to the next event while the guest waits, in
+    native code too, unless something may come for it from ``hears_outside`` or the console.
     ``silence`` returns what watches a kernel's output.
     """
 
@@ -85,6 +87,7 @@ class HostLoop:
         console: Console,
         observer: Observer,
         realtime: bool,
+        hears_outside: bool,
         signals: SignalDeferral,
         journal: HostJournal,
         silence: Callable[[], SilentKernel],
@@ -99,6 +102,8 @@ class HostLoop:
         self._observer = observer
         self._checkpoint = observer.checkpoint_interval
         self._is_realtime = realtime
+        self._hears_outside = hears_outside
+        self._sees_waits = True  # nothing waits in native code in the present run
         self._realtime: RealTime | None = None
         self._ticks_behind: TicksBehind | None = None
         self._interrupted = False
@@ -162,6 +167,14 @@ class HostLoop:
         self._watcher = watcher
         hears_exceptions = watcher is not None and watcher.hears_exceptions
         cpu.native32[NATIVE_EXCEPTIONS] = listener is None and not hears_exceptions
+        self._sees_waits = (
+            self._vcpu.meter is not None
+            or listener is not None
+            or watcher is not None
+            or self._is_realtime
+            or self._hears_outside
+            or self._observer.hears_exits
+        )
         cpu.native64[SEMIHOSTING_SLOT] = SEMIHOSTING_SVC if machine.semihosting_enabled else NEVER
         try:
             result = self._run(machine, fuel, timeout, listener)
@@ -244,7 +257,13 @@ class HostLoop:
 
     def _run_slice(self, machine: Runnable, budget: int, listener: StepListener | None) -> tuple[RunResult | None, int]:
         """Execute a slice and answer its exit. Return the result if the run is over, and how many have retired."""
-        exit_, retired = self._vcpu.run(budget)
+        vcpu, hypervisor = self._vcpu, self._peripherals.hypervisor
+        vcpu.cpu.native32[NATIVE_WAITS] = not self._sees_waits and self._may_wait_natively(hypervisor)
+        try:
+            exit_, retired = vcpu.run(budget)
+        finally:
+            if vcpu.waited and hypervisor is not None:
+                hypervisor.processor.has_waited(vcpu.waited)
         self._output.collect()
         self._signals.release()
         self._vcpu.latch.raise_kept()
@@ -263,6 +282,15 @@ class HostLoop:
         if listener is not None and not self._vcpu.is_waiting:
             listener.after_step(event_name(exit_))
         return stop, retired
+
+    def _may_wait_natively(self, hypervisor: XenDomain | None) -> bool:
+        """Return True if nobody sees in the next slice that the guest waits, and nothing comes then."""
+        source = self._port.source
+        if self._journal.repeats_until is not None or source.next_delivery is not None:
+            return False
+        if self._peripherals.expects_input and not source.ended:
+            return False
+        return hypervisor is None or hypervisor.waits_unseen
 
     def _catch_up(self) -> None:
         """Raise virtual time to the host's clock between two instructions, if it is slower and passes in real time.

@@ -127,6 +127,11 @@ class MachineOptions(NamedTuple):
         """How many virtio or para-virtual devices the machine has."""
         return len(self.devices) + len(self.drives) + len(self.nets) + len(self.shares) + (self.vsock is not None)
 
+    @property
+    def hears_outside(self) -> bool:
+        """Whether something may come for the guest without a call of who has the machine."""
+        return bool(self.nets or self.vsock or self.xenstore)
+
     def of_host(self, console: "Console", notice: Callable[[str], None]) -> HostOptions:
         """Return those that are not part of a guest's state, for another machine with this console and ``notice``.
 

@@ -99,7 +99,7 @@ def build_parts(options: MachineOptions, console: Console, notice: Callable[[str
 
     def wakes() -> bool:
         hypervisor = peripherals.hypervisor
-        return hypervisor is not None and hypervisor.polling.wakes
+        return hypervisor is not None and hypervisor.wakes
 
     vcpu = Vcpu(cpu, memory, make_tier, latch, options.insn_ns, wakes)
     journal = HostJournal()
@@ -178,6 +178,7 @@ def build_parts(options: MachineOptions, console: Console, notice: Callable[[str
         console,
         observer,
         options.realtime,
+        options.hears_outside,
         signals,
         journal,
         silence,

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from dbt.abi.addresses import Gva
-from dbt.abi.cpu import NATIVE, SLICE_END, TICK_END, CpuState
+from dbt.abi.cpu import NATIVE, SLICE_END, TICK_END, WAITED, CpuState
 from dbt.abi.exits import VmExit
 from dbt.board.timeline import Timeline
 from dbt.devices.state import Plain, PutBack, State
@@ -43,8 +43,9 @@ class Vcpu:
     nanoseconds of virtual time. ``wakes`` returns True if a waiting processor is to go on without an interrupt.
 
     ``icount`` is the number of instructions retired since the reset. ``skipped`` is the number of ticks that passed
-    while it waited for an interrupt. ``completed`` counts those of ``icount`` that the machine completed, and not the
-    tier. ``exit_counts`` counts exits, exceptions and interrupts by name, without those that native code entered.
+    while it waited for an interrupt. ``waited`` are those of them that passed in native code in the last slice.
+    ``completed`` counts those of ``icount`` that the machine completed, and not the tier. ``exit_counts`` counts exits,
+    exceptions and interrupts by name, without those that native code entered.
     """
 
     def __init__(
@@ -64,7 +65,7 @@ class Vcpu:
         self.meter: Meter | None = None
         self._kept_meter: Meter | None = None  # of the last such run
         self.exit_counts: Counter[str] = Counter()
-        self.icount = self.skipped = self.completed = 0
+        self.icount = self.skipped = self.completed = self.waited = 0
         self.reset_requested = False
         self._memory = memory
         self._make_tier = make_tier
@@ -180,7 +181,7 @@ class Vcpu:
 
     def now(self) -> int:
         """Return the virtual time in ticks: the instructions retired, and what was skipped while the guest waited."""
-        return self.progress + self.skipped
+        return self.progress + self.skipped + (self.cpu.native64[WAITED] if self._in_slice else 0)
 
     def _allowance(self) -> int | None:
         """Return how many instructions the slice may still retire, that of the device access included.
@@ -244,6 +245,7 @@ class Vcpu:
             until_event = next_tick - now
         self.cpu.native64[TICK_END] = now + until_event
         self.cpu.native64[SLICE_END] = now + budget
+        self.cpu.native64[WAITED] = 0
         self._in_slice = True
         try:
             exit_, retired = tier.run(until_event)
@@ -257,6 +259,8 @@ class Vcpu:
 
     def _account(self, retired: int) -> None:
         self.icount += retired
+        self.waited = self.cpu.native64[WAITED]
+        self.skipped += self.waited
         if retired:
             self.exceptions.retired()
 

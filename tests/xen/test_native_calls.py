@@ -160,7 +160,10 @@ def test_what_is_hot_gives_what_the_whole_call_gives(fifo: bool) -> None:
                 done += 1
         assert done == 11
         assert hot.domain.answer_hot(29, 0, 0, 0, 0, 0) == hot.domain.answer_hot(29, 1, 0, 0, 0, 0x80) == 0
-        for number, command in ((29, 1), (29, 2), (29, 3), (18, 0), (18, 1), (12, 0), (49, ARGUMENTS)):
+        before = state_hash(second)
+        assert hot.domain.answer_hot(29, 1, 0, 0, 0, 0) == hot.domain.WAITS  # which is more than any result
+        assert state_hash(second) == before
+        for number, command in ((29, 2), (29, 3), (18, 0), (18, 1), (12, 0), (49, ARGUMENTS)):
             with pytest.raises(NotHot):
                 hot.domain.answer_hot(number, command, 0, 0, 0, 0)
 

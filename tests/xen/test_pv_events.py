@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import struct
+from threading import Timer
 
 import pytest
 
@@ -12,6 +13,7 @@ from dbt.abi.addresses import Gpa
 from dbt.hypervisor.xen.interface import FIRST_SHARED_PAGE
 from dbt.vm.result import StopReason
 from dbt.vm.state import state_hash
+from dbt.vm.vcpu import Vcpu
 from tests.assembler import assemble
 from tests.vm.programs import MODES, make_elf
 from tests.xen.guests import RAM, domain_machine
@@ -74,6 +76,24 @@ _FUZZ = f"""
     ldr r0, [r1, #72] ; bl note ; ldr r0, [r1, #80] ; bl note ; mov r0, r5 ; bl note ; b next
     note: ldr r11, ={STATE} ; ldr r10, [r11, #4] ; str r0, [r10], #4 ; str r10, [r11, #4] ; bx lr
 """
+#: Sets the timer 300 times, to other periods, and waits for its event each time, once in four with events masked. ALSO
+#: is done before.
+_TICKS = f"""
+    ldr r1, ={PORT + 16} ; mov r0, #0 ; str r0, [r1] ; str r0, [r1, #4] ; mov r0, #1 ; mov r12, #32 ; svc #0
+    ldr r8, =300
+    tick: ldr r1, ={SHARED} ; mov r0, #0 ; strb r0, [r1] ; str r0, [r1, #8] ; str r0, [r1, #48]
+    tst r8, #3 ; moveq r0, #1 ; strb r0, [r1, #1]
+    mov r0, #10240 ; add r0, r0, r8, lsl #6 ; mov r12, #52 ; svc #0
+    mov r0, #1 ; mov r12, #29 ; svc #0
+    subs r8, r8, #1 ; bne tick ; b off
+    fault: b off
+"""
+#: Has a timer whose event is bound to no port, and waits.
+_FOR_EVER = """
+    mov r0, #10240 ; mov r12, #52 ; svc #0
+    mov r0, #1 ; mov r12, #29 ; svc #0
+    fault: b off
+"""
 
 
 def _load(machine: Machine, body: str) -> None:
@@ -92,6 +112,46 @@ def test_registers_and_flags_are_as_before() -> None:
             ends.add((result.icount, state_hash(machine)))
             assert machine.cpu.native("hypercalls") >= 300 or tier == "reference"
     assert len(ends) == 1
+
+
+def test_a_kernel_waits_for_its_timer_alike_in_every_tier(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Native code does it: Python completes no wait, but for the reference tier. How long it waited is a part of the
+    state.
+    """
+    begun: list[int] = []
+    begin_wait = Vcpu.begin_wait
+
+    def note(vcpu: Vcpu) -> None:
+        begun.append(vcpu.now())
+        begin_wait(vcpu)
+
+    monkeypatch.setattr(Vcpu, "begin_wait", note)
+    chance = random.Random(1)
+    cuts = [chance.choice((1, 2, 5, 30, 200)) for _ in range(300)]
+    ends = set()
+    for tier, jit in MODES:
+        for fuels in ([], cuts):
+            with domain_machine(tier, jit=jit) as machine:
+                _load(machine, _TICKS)
+                del begun[:]
+                for fuel in fuels:
+                    assert machine.run(fuel=fuel).reason is StopReason.FUEL
+                assert machine.run(fuel=200_000).reason is StopReason.EXITED
+                assert bool(begun) == (tier == "reference")
+                assert machine.vcpu.skipped > 300 * 800
+                ends.add((machine.icount, machine.timeline.now, state_hash(machine)))
+    assert len(ends) == 1
+
+
+def test_a_kernel_that_waits_for_ever_can_be_interrupted() -> None:
+    """Its timer rings and rings, in native code."""
+    with domain_machine("threaded") as machine:
+        _load(machine, _FOR_EVER)
+        timer = Timer(0.3, machine.interrupt)
+        timer.start()
+        assert machine.run(timeout=60).reason is StopReason.INTERRUPTED
+        timer.join()
+        assert machine.vcpu.skipped > 64 * 1000
 
 
 def _records(chance: random.Random, count: int) -> list[tuple[int, ...]]:

@@ -179,7 +179,7 @@ class Node:
     def look_for_events(self) -> None:
         """Notice whether something has come for a guest that waits, which is not input of the machine's."""
         hypervisor, cpu = self.machine.board.hypervisor, self.machine.cpu
-        if cpu.native("interrupt_lines") or (hypervisor is not None and hypervisor.polling.wakes):
+        if cpu.native("interrupt_lines") or (hypervisor is not None and hypervisor.wakes):
             self.wakes_at = 0
 
     def take_frames(self) -> list[Sent]:

@@ -80,6 +80,10 @@ _RUNSTATE_UPDATE_FLAG: Final = 5
 _SMCCC_VERSION, _SMCCC_1_1, _PSCI_FEATURES = 0x80000000, 0x10001, 0x8400000A
 
 
+#: The result of :meth:`XenDomain.answer_hot` if the guest waits for an interrupt. No hypercall returns so much.
+_WAITS: Final = 1 << 32
+
+
 class NotHot(Exception):
     """Raised by :meth:`XenDomain.answer_hot` where native code leaves for Python. Nothing has changed then."""
 
@@ -95,6 +99,7 @@ class XenDomain(Device):
 
     #: For native code, which does a part of the operations.
     HYPERCALL_IMMEDIATE: ClassVar = HYPERCALL_IMMEDIATE
+    WAITS: ClassVar = _WAITS
 
     dma: Wiring[Dma]
     arguments: Wiring[Arguments]
@@ -170,8 +175,8 @@ class XenDomain(Device):
 
     def answer_hot(self, number: int, first: int, second: int, third: int, fourth: int, lines: int) -> int:
         """Do a hypercall whose arguments are plain and which concerns nobody but the guest: to send and unmask events,
-        to yield, to wait for what is there, to write to the console and into page tables. The result is that of
-        :meth:`call`. This is for native code, which leaves all others to Python.
+        to yield, to wait, to write to the console and into page tables. The result is that of :meth:`call`, or
+        ``WAITS``. This is for native code, which leaves all others to Python, and waits that it cannot complete.
 
         ``lines`` are the interrupts that are pending.
         """
@@ -213,9 +218,28 @@ class XenDomain(Device):
             return self._leave()
         if first == _YIELD:
             return 0
-        if first == _BLOCK and (self.channels.queues.shared.is_upcall_pending if is_pv else lines):
+        if first != _BLOCK:
+            return self._leave()
+        if self.channels.queues.shared.is_upcall_pending if is_pv else lines:
             return 0
-        return self._leave()
+        if is_pv:
+            self.channels.queues.shared.lower_upcall()
+        return _WAITS
+
+    @property
+    def has_upcall(self) -> bool:
+        """True if a kernel in user mode has an event. It need not have an interrupt controller for that."""
+        return self.pv.is_on and self.channels.queues.shared.is_upcall_pending
+
+    @property
+    def wakes(self) -> bool:
+        """True if the guest waits for what has come, be it an interrupt or not."""
+        return self.has_upcall or self.polling.wakes
+
+    @property
+    def waits_unseen(self) -> bool:
+        """True if nothing of the domain's changes when it waits for an interrupt, but for how long it has waited."""
+        return not self.polling.is_on and not self.processor.runstate
 
     def _is_hot_console(self, port: int) -> bool:
         """Return True if a port is that of the console's ring, which native code can empty."""
@@ -374,7 +398,7 @@ class XenDomain(Device):
         if self.pv.is_on:
             if self.shared.is_upcall_pending:
                 return 0
-            self.shared.upcall(False)
+            self.shared.lower_upcall()
         return Request.BLOCK
 
     # -- the rest ------------------------------------------------------------------------------

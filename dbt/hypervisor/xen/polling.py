@@ -65,7 +65,7 @@ class Polling(Stateful):
 
     @property
     def wakes(self) -> bool:
-        """True if the guest waits for what has come, be it an interrupt or not."""
+        """True if the guest polls for what has come."""
         if not self.is_on:
             return False
         is_over = self.end is not None and self.time.now >= self.end

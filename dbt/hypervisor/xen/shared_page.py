@@ -113,6 +113,10 @@ class SharedPage(Stateful):
         self.dma.put_byte(self._vcpu, 1)
         self.upcall(True)
 
+    def lower_upcall(self) -> None:
+        """Interrupt the virtual CPU no longer: it has seen that it had an event."""
+        self.upcall(False)
+
     def set_bit(self, bits: int, number: int) -> bool:
         """Set a bit of the page, and return what it was. ``bits`` is PENDING_BITS or MASK_BITS."""
         return self._change_bit(self.page + bits, number, True)

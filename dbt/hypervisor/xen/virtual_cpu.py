@@ -124,6 +124,10 @@ class VirtualCpu(Stateful):
         if waited:
             self.gets_core()
 
+    def has_waited(self, ticks: int) -> None:
+        """Count ticks in which the domain waited and nobody has told it, so ``runstate`` is empty."""
+        self.blocked += ticks
+
     def _waited(self) -> int:
         """Return for how many ticks the domain has waited now, if it does."""
         return 0 if self.blocked_since is None else max(self.time.now - self.blocked_since, 0)

@@ -1,0 +1,179 @@
+"""Waits for interrupts that native code completes: nobody can tell, and it is not done where somebody would."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from dbt import CaptureConsole, Machine, StopReason
+from dbt.abi.exits import VmExit, WaitForInterrupt
+from dbt.engine.observer import Observer
+from dbt.vm.options import TIERS, TierName
+from dbt.vm.state import state_hash
+from dbt.vm.vcpu import Vcpu
+from tests.assembler import assemble
+
+BASE, RAM = 0x10000, 1 << 20
+TABLE = 0x20000
+#: The lines of the interrupt controller at which the two pairs of timers are.
+LINES = 0x30
+
+
+def program(entries: int) -> bytes:
+    """Waits once for each entry of a table: four words, which are how long two timers run, and how, and what is masked.
+
+    The handler of IRQ writes down which interrupt it was, and the value of the counters.
+    """
+    return assemble(
+        f"""
+            mov r1, #0x18 ; ldr r3, =0xe59ff018 ; str r3, [r1]
+            adr r3, irq ; str r3, [r1, #0x20]
+            msr cpsr_c, #0xd2 ; mov sp, #0x8000
+            msr cpsr_c, #0xd3
+            ldr r4, =0x10140000 ; mov r0, #{LINES} ; str r0, [r4, #0x10]
+            ldr r5, =0x101e2000 ; ldr r6, =0x101e3000 ; ldr r10, ={TABLE:#x} ; ldr r11, ={TABLE + 0x10000:#x}
+            ldr r12, ={TABLE + 16 * entries:#x}
+        next:
+            ldm r10!, {{r0, r1, r2, r3}}
+            str r0, [r5] ; str r2, [r5, #8] ; str r1, [r6] ; mov r2, r2, lsr #8 ; str r2, [r6, #8]
+            msr cpsr_c, r3
+            wfi
+            add r9, r9, #1
+            msr cpsr_c, #0xd3
+            ldr r0, [r4] ; str r0, [r11], #4 ; ldr r0, [r5, #4] ; str r0, [r11], #4
+            str r0, [r5, #0xc] ; str r0, [r6, #0xc]
+            cmp r10, r12 ; blo next
+            mov r0, #0x18 ; ldr r1, =0x20026 ; svc #0x123456
+        irq:
+            ldr r8, [r6, #4] ; str r8, [r11], #4 ; str r8, [r5, #0xc] ; str r8, [r6, #0xc]
+            subs pc, lr, #4
+            .ltorg
+        """,
+        BASE,
+    )
+
+
+def table(seed: int, entries: int) -> bytes:
+    chance = random.Random(seed)
+    words = []
+    for _ in range(entries):
+        # One shot or periodic, with 32 bits and an interrupt; or without one, so that nobody is told of the event.
+        kinds = [0xA3, 0xE2, 0xA2, 0x82, 0xC2]
+        first, second = chance.choice(kinds[:3]), chance.choice(kinds)
+        if chance.random() < 0.5:
+            first, second = second, first
+        words += [chance.choice((1, 2, 3, 40, 700)), chance.choice((1, 2, 5, 90, 800))]
+        words += [first | second << 8, chance.choice((0x13, 0x93, 0xD3, 0x1F))]
+    return b"".join(word.to_bytes(4, "little") for word in words)
+
+
+def machine_for(tier: TierName, seed: int = 0, entries: int = 40, **options: object) -> Machine:
+    options = {"console": CaptureConsole(), "jit": "sync", "cpu": "cortex-a8", **options}
+    machine = Machine(RAM, tier, **options)  # type: ignore[arg-type]
+    machine.load_bytes(program(entries), base=BASE)
+    machine.write(TABLE, table(seed, entries))
+    return machine
+
+
+@contextmanager
+def waits_in_python(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """Yield the list of the ticks at which waits begin that Python completes."""
+    found: list[int] = []
+    begin_wait = Vcpu.begin_wait
+
+    def note(vcpu: Vcpu) -> None:
+        found.append(vcpu.now())
+        begin_wait(vcpu)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Vcpu, "begin_wait", note)
+        yield found
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_every_tier_waits_alike_wherever_the_run_is_cut(seed: int) -> None:
+    ends = set()
+    chance = random.Random(seed)
+    cuts = [chance.choice((1, 2, 3, 17, 100)) for _ in range(200)]
+    for tier in TIERS:
+        for fuels in ([10_000], cuts):
+            with machine_for(tier, seed) as machine:
+                reason = StopReason.FUEL
+                for fuel in [*fuels, 10_000]:
+                    if reason is StopReason.FUEL:
+                        reason = machine.run(fuel=fuel).reason
+                assert reason is StopReason.EXITED
+                ends.add((machine.icount, machine.timeline.now, state_hash(machine)))
+    assert len(ends) == 1
+
+
+@pytest.mark.parametrize("tier", [tier for tier in TIERS if tier != "reference"])
+def test_native_code_completes_waits(tier: TierName, monkeypatch: pytest.MonkeyPatch) -> None:
+    with waits_in_python(monkeypatch) as waits, machine_for(tier) as machine:
+        machine.run(fuel=10_000)
+        assert not waits
+        assert machine.r[9] == 40 and machine.vcpu.skipped > 1000
+
+
+class Listening(Observer):
+    """An observer that hears of exits, as that of a trace does."""
+
+    def __init__(self) -> None:
+        self.waits = 0
+
+    def left_guest(self, exit_: VmExit) -> None:
+        self.waits += isinstance(exit_, WaitForInterrupt)
+
+
+class Watching:
+    """A watcher of a run that never stops it."""
+
+    goes_on, hears_exceptions = False, False
+
+    def wants_stop(self) -> bool:
+        return False
+
+    def stops_in_handler(self, kind: object) -> bool:
+        return False
+
+
+def test_who_hears_of_waits_hears_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    with machine_for("threaded") as machine:
+        machine.run(fuel=10_000)
+        end = machine.timeline.now, state_hash(machine)
+    observer = Listening()
+    with machine_for("threaded", observer=observer) as machine:
+        machine.run(fuel=10_000)
+        assert observer.waits == 40 and (machine.timeline.now, state_hash(machine)) == end
+    with waits_in_python(monkeypatch) as waits, machine_for("threaded") as machine:
+        machine.run(fuel=10_000, watcher=Watching())
+        assert len(waits) == 40 and (machine.timeline.now, state_hash(machine)) == end
+    with waits_in_python(monkeypatch) as waits, machine_for("threaded") as machine:
+        machine.run_metered(10_000_000)
+        assert len(waits) == 1  # and the run is over, for its host has others to do
+
+
+def test_a_guest_that_expects_input_does_not_miss_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is typed comes at the first tick of a wait, and not after all the events that are due in a slice."""
+    code = assemble(
+        """
+            ldr r4, =0x10140000 ; ldr r0, =0x1010 ; str r0, [r4, #0x10]
+            ldr r8, =0x101f1000 ; mov r0, #0x10 ; str r0, [r8, #0x38]
+            ldr r5, =0x101e2000 ; mov r0, #50 ; str r0, [r5] ; mov r0, #0xe2 ; str r0, [r5, #8]
+        again: wfi
+            str r0, [r5, #0xc]
+            ldr r0, [r4] ; tst r0, #0x1000 ; beq again
+            ldr r9, [r8]
+            mov r0, #0x18 ; ldr r1, =0x20026 ; svc #0x123456
+            .ltorg
+        """,
+        BASE,
+    )
+    console = CaptureConsole(b"x")
+    with waits_in_python(monkeypatch) as waits, Machine(RAM, cpu="cortex-a8", console=console) as machine:
+        machine.load_bytes(code, base=BASE)
+        assert machine.run(fuel=10_000).reason is StopReason.EXITED
+        assert machine.r[9] == ord("x") and waits and machine.timeline.now < 200
