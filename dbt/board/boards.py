@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from dbt.memory.ram import RamLayout, RamRegion
 
 CPU_MODELS = tuple(CPUS)
+#: The largest RAM that a machine may have, in bytes.
+MAX_MEMORY = 2 << 30
 #: Receives the power key: that it is pressed. There are no data.
 POWER_KEY = "power key"
 #: Receives changes of XenStore from outside: a byte for the type of the request, and its payload.

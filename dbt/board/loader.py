@@ -13,6 +13,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from dbt.abi.addresses import GPA_0, Gpa, Gva
+from dbt.board.boards import MAX_MEMORY
 from dbt.board.files import FileTooLarge, read_bounded
 from dbt.memory.guest_memory import GuestMemory
 from dbt.memory.ram import RamLayout
@@ -21,8 +22,6 @@ from dbt.memory.ram import RamLayout
 FLAT_BASE = Gpa(0x8000)  # where newlib and the ARM Linux convention put a program
 FLAT_SUFFIXES = (".bin", ".img", ".raw")
 
-#: The largest RAM that a machine may have, in bytes.
-MAX_MEMORY = 2 << 30
 #: The largest file that is read, in bytes: no program for such a machine has nearly as much, symbols included.
 MAX_FILE = 512 << 20
 

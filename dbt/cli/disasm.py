@@ -7,7 +7,8 @@ from bisect import bisect_right
 from collections.abc import Iterator
 
 from dbt.abi.addresses import Gpa, Gva
-from dbt.board.loader import MAX_MEMORY, Segment, read_file, read_image
+from dbt.board.boards import MAX_MEMORY
+from dbt.board.loader import Segment, read_file, read_image
 from dbt.cli.status import CommandError, Status
 from dbt.cli.values import optional, parse_gpa, parse_gva
 from dbt.inspector.disassembly import disassembler

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from dbt.abi.addresses import Gpa, Gva
 from dbt.abi.layout import PAGE_SIZE
+from dbt.board.boards import MAX_MEMORY
 from dbt.board.clock import END_OF_EPOCHS, INSN_NS_CHOICES
-from dbt.board.loader import MAX_MEMORY
 from dbt.cli.status import CommandError, Status
 from dbt.frontend.optimizations import Optimizations
 

@@ -6,7 +6,6 @@ import json
 import socket
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
-from urllib.parse import urlencode
 
 _PIECE: Final = 1 << 16
 
@@ -101,7 +100,11 @@ class Client:
         self, method: str, path: str, body: object, query: Mapping[str, object], more: str
     ) -> tuple[int, Mapping[str, str]]:
         data = b"" if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
-        target = f"{self._api}{path}?{urlencode(query)}" if query else self._api + path
+        target = self._api + path
+        if query:
+            from urllib.parse import urlencode  # which takes some milliseconds
+
+            target = f"{target}?{urlencode(query)}"
         kind = "" if body is None or isinstance(body, bytes) else "Content-Type: application/json\r\n"
         head = f"{method} {target} HTTP/1.1\r\nHost: dbt\r\nContent-Length: {len(data)}\r\n{kind}{more}\r\n\r\n"
         self.socket.sendall(head.encode() + data)

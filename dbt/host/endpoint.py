@@ -6,7 +6,6 @@ import contextlib
 import errno
 import fcntl
 import os
-import secrets
 import socket
 import stat
 from collections.abc import Iterator
@@ -37,7 +36,7 @@ class Listener(socket.socket):
         A socket that is bound, and does not listen yet, looks as one that somebody has abandoned. So it is at the path
         only when it listens.
         """
-        first = os.path.join(os.path.dirname(path), f".{secrets.token_hex(8)}")
+        first = os.path.join(os.path.dirname(path), f".{os.urandom(8).hex()}")
         with _reachable(first) as address:
             self.bind(address)
         try:

@@ -19,7 +19,7 @@ from dbt.abi.exits import (
     VmExit,
     WaitForInterrupt,
 )
-from dbt.board.loader import MAX_MEMORY
+from dbt.board.boards import MAX_MEMORY
 from dbt.host.semihosting import SEMIHOSTING_SVC
 from dbt.inspector.backtrace import frames, is_return_address
 from dbt.memory.ram import RamLayout

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from dbt.abi.cpu import CpuState
 from dbt.abi.layout import PAGE_SIZE
-from dbt.board.boards import BOARDS, BoardModel, default_board
+from dbt.board.boards import BOARDS, MAX_MEMORY, BoardModel, default_board
 from dbt.board.clock import END_OF_EPOCHS, INSN_NS_CHOICES
-from dbt.board.loader import MAX_MEMORY
 from dbt.engine.observer import NOBODY, Observer
 from dbt.engine.tier import Allowance, HostCall, JitMode, Tier
 from dbt.frontend.optimizations import Optimizations

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 from dbt.abi.addresses import Gpa
 from dbt.abi.cpu import CpuState
 from dbt.board.board import BoardState
-from dbt.board.boards import BOARDS
+from dbt.board.boards import BOARDS, MAX_MEMORY
 from dbt.board.clock import insn_ns_of, plain_insn_ns
-from dbt.board.loader import MAX_MEMORY, Image
+from dbt.board.loader import Image
 from dbt.board.timeline import Event
 from dbt.devices.fields import Fields
 from dbt.devices.state import State, StateError

@@ -9,6 +9,7 @@ import signal
 import socket
 import stat
 import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Timer
@@ -283,3 +284,31 @@ def test_the_help_fits_in_80_columns(arguments: tuple[str, ...]) -> None:
     done = dbt(*arguments, COLUMNS="80")
     assert done.returncode == 0
     assert max(len(line) for line in done.stdout.decode().splitlines()) <= 80
+
+
+#: Says what the command has imported that the interpreter had not before.
+_IMPORTED = """
+import os, sys
+before, leave = set(sys.modules), os._exit
+def report(status):
+    print(*sorted(set(sys.modules) - before), file=sys.stderr, flush=True)
+    leave(status)
+os._exit = report
+from dbt.cli import main
+try:
+    main()
+finally:
+    report(0)
+"""
+
+
+def test_a_list_imports_nothing_that_takes_long(daemon: TestDaemon) -> None:
+    """It is what people and scripts say most often, and to import takes longer than to ask."""
+    daemon.ok("list")
+    command = [sys.executable, "-c", _IMPORTED, "vm", "list"]
+    users = environment(DBT_VM_DIR=str(daemon.state))
+    imported = set(subprocess.run(command, env=users, capture_output=True, check=True, text=True).stderr.split())
+    assert "dbt.daemon.client" in imported
+    heavy = {"ctypes", "dataclasses", "hashlib", "platform", "random", "secrets", "subprocess", "urllib.parse", "uuid"}
+    assert not imported & heavy
+    assert not {name for name in imported if name.startswith(("dbt.memory", "dbt.vm.", "dbt.engine", "dbt.hypervisor"))}

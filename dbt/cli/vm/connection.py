@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from typing import Any
-from urllib.parse import quote
 
 from dbt.cli.service import reach
 from dbt.cli.status import CommandError, Status
@@ -37,6 +36,8 @@ def ask(method: str, path: str, body: object = None, starts: bool = True) -> Any
 
 def of_domain(name: str, *more: str) -> str:
     """Return the path of a domain, or of something of it. Raise CommandError for what nothing can be called."""
+    from urllib.parse import quote  # which takes some milliseconds, and a list names no domain
+
     for part in (name, *more):
         if not part or "/" in part:
             raise CommandError(f"nothing can have the name {part!r}: `dbt vm list --all` shows domains.", Status.USAGE)

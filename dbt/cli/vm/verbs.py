@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterable, Sequence
 from math import isfinite
 from typing import Any
-from uuid import UUID
 
 from dbt.cli.status import CommandError, Status
 from dbt.cli.values import parse_choice
@@ -150,6 +149,8 @@ def undefine(names: Sequence[str], as_json: bool) -> int:
 
 
 def _is_uuid(text: str) -> bool:
+    from uuid import UUID  # which takes as long to import as the answer of the daemon
+
     try:
         UUID(text)
     except ValueError:
