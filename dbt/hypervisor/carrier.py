@@ -301,23 +301,43 @@ def check_machine(machine: Machine, name: str) -> None:
 def execute(machine: Machine, terms: Terms, stop: AskedToStop | None = None) -> Outcome:
     """Execute one turn of a machine of this process. Exceptions become the outcome's: they are this domain's.
 
+    A guest that follows the host's clock, and waits until a time that has passed there already, goes on in its turn. So
+    a request to a disk, which takes some microseconds of the guest's time, takes no turn.
+
     ``stop`` returns True if the turn is to end early. It is asked between two slices.
     """
     before, began = machine.icount, thread_time_ns()
     rate, time = machine.timeline.ticks_per_second, GuestTime(terms.ahead)
     run: MeteredRun | None = None
     error: BaseException | None = None
+    charged = 0
 
     def ticks_behind(now: int) -> int:
         assert terms.origin_ns is not None
         lag = time.noticeable_lag(monotonic_ns() - terms.origin_ns, nanoseconds(now, rate))
         return ticks_in(lag, rate)
 
+    def is_past(run: MeteredRun) -> bool:
+        """Return True if the guest waits until a time that the host's clock has passed."""
+        if terms.origin_ns is None or run.result.reason is not StopReason.WAITING or run.wait_ns is None:
+            return False
+        return time.lag(monotonic_ns() - terms.origin_ns, nanoseconds(machine.vcpu.now(), rate)) >= run.wait_ns
+
     try:
         watcher = TurnWatcher(terms.seconds, terms.goes_on, stop)
-        run = machine.run_metered(
-            terms.units, watcher, None if terms.origin_ns is None else ticks_behind, terms.instructions
-        )
+        follows = None if terms.origin_ns is None else ticks_behind
+        units, instructions_left = terms.units, terms.instructions
+        while True:
+            run = machine.run_metered(units, watcher, follows, instructions_left)
+            charged += run.charged
+            units -= run.used
+            if instructions_left is not None:
+                instructions_left -= run.retired
+            if units <= 0 or instructions_left == 0 or not is_past(run) or watcher.wants_stop():
+                break
+            assert run.wait_ns is not None
+            machine.wait_until(machine.vcpu.now() + ticks_in(run.wait_ns, rate), until_woken=True)
+            watcher.goes_on = True
     except BaseException as failure:  # whatever it is, it concerns this domain and no other
         error = failure
     host_ns, instructions, now = thread_time_ns() - began, machine.icount - before, machine.vcpu.now()
@@ -325,12 +345,12 @@ def execute(machine: Machine, terms: Terms, stop: AskedToStop | None = None) -> 
         is_the_callers = not isinstance(error, Exception)
         text = "" if is_the_callers else f"{type(error).__name__}: {error}"
         raised = error if is_the_callers else None
-        return Outcome(None, text, None, instructions, 0, host_ns, None, now, False, time.ahead, raised)
+        return Outcome(None, text, None, instructions, charged, host_ns, None, now, False, time.ahead, raised)
     result, resets = run.result, machine.vcpu.reset_requested
     if terms.memory is not None and machine.own_memory.exceeds(terms.memory):
         text = f"its RAM takes {machine.own_memory.size()} bytes of the host, and its limit of memory is {terms.memory}"
         result = RunResult(StopReason.FAULT, None, result.icount, result.pc, text)
-    charged = run.charged + (CHARGES.reset if resets else 0)
+    charged += CHARGES.reset if resets else 0
     return Outcome(
         result.reason,
         result.message,

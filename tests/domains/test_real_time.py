@@ -11,10 +11,11 @@ import pytest
 from dbt import Machine
 from dbt.host.console import CaptureConsole
 from dbt.hypervisor import Clock, DomainState, Host
-from dbt.hypervisor.carrier import Terms, execute
+from dbt.hypervisor.carrier import Outcome, Terms, execute
 from dbt.hypervisor.credit import CreditScheduler
 from dbt.hypervisor.pace import RealPace
 from dbt.hypervisor.waits import GuestTime, Waits
+from dbt.vm.meter import CHARGES
 from dbt.vm.result import StopReason
 from tests.assembler import assemble
 from tests.domains.guests import GUESTS, boot
@@ -45,6 +46,31 @@ def test_a_guest_that_computes_has_the_hosts_time() -> None:
             ahead = outcome.ahead
             guest = machine.timeline.nanoseconds + ahead
             assert began - origin - 1_000_000 <= guest <= monotonic_ns() - origin
+
+
+def _ticks_in_a_turn(period_us: int, units: int, instructions: int | None = None) -> tuple[int, Outcome]:
+    """Return how often a timer has rung in one turn of a guest that waits for it, and the outcome."""
+    with Machine(1 << 20, console=CaptureConsole()) as machine:
+        machine.load_bytes(assemble(GUESTS["ticker"].replace("=10000", f"={period_us}"), 0), 0)
+        origin = monotonic_ns()
+        outcome = execute(machine, Terms(units, 60.0, False, origin, 0, instructions))
+        assert outcome.instructions == machine.icount and outcome.now == machine.vcpu.now()
+        assert machine.timeline.nanoseconds <= monotonic_ns() - origin
+        return machine.cpu.r[6], outcome
+
+
+def test_waits_that_are_over_by_the_hosts_clock_take_no_turns() -> None:
+    """The host takes longer to notice a wait than this timer's period is. A second is not over so soon."""
+    ticks, outcome = _ticks_in_a_turn(10, 100 * CHARGES.wait)
+    assert 50 <= ticks <= 100
+    assert ticks * CHARGES.wait <= outcome.charged + outcome.instructions < 102 * CHARGES.wait
+    ticks, outcome = _ticks_in_a_turn(1_000_000, 100 * CHARGES.wait)
+    assert ticks == 0 and outcome.reason is StopReason.WAITING and outcome.wait_ns is not None
+
+
+def test_waits_within_a_turn_end_with_the_domains_instructions() -> None:
+    ticks, outcome = _ticks_in_a_turn(10, 1000 * CHARGES.wait, instructions=60)
+    assert ticks > 1 and outcome.instructions == 60 and outcome.reason is StopReason.FUEL
 
 
 def test_a_host_whose_domains_wait_sleeps() -> None:
