@@ -177,3 +177,35 @@ def test_a_guest_that_expects_input_does_not_miss_it(monkeypatch: pytest.MonkeyP
         machine.load_bytes(code, base=BASE)
         assert machine.run(fuel=10_000).reason is StopReason.EXITED
         assert machine.r[9] == ord("x") and waits and machine.timeline.now < 200
+
+
+@pytest.mark.parametrize("shift", [20, 50, 53, 56, 58, 63])
+def test_a_wait_of_years_ends_alike_in_every_tier(shift: int) -> None:
+    """A compare value of the generic timer far ahead, and short waits afterwards, in which products have more bits."""
+    compare = (1 << shift) - 1
+    code = assemble(
+        f"""
+            ldr r4, =0x08000000 ; mov r0, #1 ; str r0, [r4] ; ldr r0, =0x7fffffff ; str r0, [r4, #0x100]
+            ldr r5, =0x08010000 ; mov r0, #0xff ; str r0, [r5, #4] ; mov r0, #1 ; str r0, [r5]
+            cpsid if
+            ldr r0, ={compare & 0xFFFFFFFF} ; ldr r1, ={compare >> 32} ; mcrr p15, #2, r0, r1, c14
+            mov r3, #1 ; mcr p15, #0, r3, c14, c2, #1
+            wfi
+            mov r11, #20
+        again: mov r2, #300 ; mcr p15, #0, r2, c14, c2, #0 ; mcr p15, #0, r3, c14, c2, #1
+            wfi
+            mrrc p15, #0, r0, r1, c14 ; eor r8, r0, r8, ror #1 ; eor r8, r1, r8, ror #3
+            subs r11, r11, #1 ; bne again
+            mov r0, #0x18 ; ldr r1, =0x20026 ; svc #0x123456
+            .ltorg
+        """,
+        0x40010000,
+    )
+    ends = set()
+    for tier in TIERS:
+        with Machine(1 << 20, tier, jit="sync", cpu="cortex-a15", board="virt", console=CaptureConsole()) as machine:
+            machine.load_bytes(code, 0x40010000, 0x40010000)
+            result = machine.run(fuel=10_000)
+            assert result.reason is (StopReason.EXITED if shift < 58 else StopReason.HALTED)
+            ends.add((result.icount, machine.timeline.now, machine.r[8], state_hash(machine)))
+    assert len(ends) == 1
