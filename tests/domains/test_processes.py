@@ -367,6 +367,28 @@ def framed(message: object) -> bytes:
     return len(body).to_bytes(4, "big") + body
 
 
+def test_what_comes_right_behind_an_answer_is_heard() -> None:
+    """A process says its answer, and then that something has come for its guest. One read may take both."""
+    with subprocess.Popen(["sleep", "1000"]) as child:
+        ours, theirs = socket.socketpair()
+        channel: Channel[say.FromVm] = Channel(ours, say.FromVm)
+        vm = ProcessVm(_Maker(), uuid4(), child.pid, os.pidfd_open(child.pid), channel, ConsoleRing())
+        with theirs:
+            theirs.sendall(framed(["Words", [0] * 16, 1]))
+            assert vm.icount() == 1 and not vm.has_arrivals
+            theirs.sendall(framed(["Words", [0] * 16, 2]) + framed(["Arrived"]))
+            assert vm.icount() == 2 and vm.has_arrivals
+        child.kill()
+        vm.close()
+
+
+def test_an_answer_to_what_nobody_has_asked_is_a_lie(liar: tuple[ProcessVm, socket.socket]) -> None:
+    vm, theirs = liar
+    theirs.sendall(framed(["Words", [0] * 16, 1]) * 2)
+    with pytest.raises(VmLost, match="nobody has asked"):
+        vm.icount()
+
+
 @pytest.mark.parametrize(
     "answer",
     [

@@ -14,9 +14,9 @@ from containers_bench.engine import Engine, Setup, our_engine, processes_from
 _PART: Final = 0.5
 _SETTLING_S, _MEASURED_S = 5.0, 20.0
 #: Bytes that go through a network, and their rate.
-_LESS_BYTES, _MORE_BYTES = 300_000, 800_000
+_LESS_BYTES, _MORE_BYTES = 300_000, 2_000_000
 _RATE: Final = 1_000_000
-_HEADERS: Final = 1.0 + 54 / 1460  # Ethernet, IP and TCP beside each full segment
+_HEADERS: Final = 1.0 + 66 / 1448  # Ethernet, IP, and TCP with timestamps, beside each full segment
 _LIMIT_PERCENT: Final = 1.0
 
 
@@ -64,6 +64,8 @@ def _a_megabit(engine: Engine) -> Figure:
     engine.docker("network", "create", "measured")
     serve = f"mkdir /w; for n in {_LESS_BYTES} {_MORE_BYTES}; do head -c $n /dev/zero > /w/$n; done; httpd -f -h /w"
     engine.docker("run", "-d", "--network", "measured", "--name", "server", "busybox", "sh", "-c", serve)
+    waits = f"until wget -q -O - http://server/{_MORE_BYTES} > /dev/null 2>&1; do sleep 0.1; done"
+    engine.docker("run", "--rm", "--network", "measured", "busybox", "sh", "-c", waits)
     limited = ("--network", "measured", "--label", "dbt.net.rate=1mbit")
     less, more = (
         _seconds(engine, *limited, f"wget -q -O - http://server/{size}") for size in (_LESS_BYTES, _MORE_BYTES)

@@ -81,8 +81,17 @@ class Channel(Generic[Received]):
         """Return the next message. Raise ChannelEnded, WrongMessage, or Late after the time ``deadline`` of the clock
         ``monotonic``.
         """
-        while (body := self._take()) is None:
+        while (message := self.receive_pending()) is None:
             self._fill(deadline)
+        return message
+
+    def receive_pending(self) -> Received | None:
+        """Return the next message if it has been read together with the last one: nobody hears of it at the socket any
+        more. Raise WrongMessage.
+        """
+        body = self._take()
+        if body is None:
+            return None
         try:
             return self._decoder.decode(body)
         except msgspec.MsgspecError as error:

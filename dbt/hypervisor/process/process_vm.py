@@ -175,8 +175,19 @@ class ProcessVm:
             except (ChannelEnded, WrongMessage, Late) as error:
                 self.fail(str(error))
             if not isinstance(message, say.Arrived):
+                self._hear_pending()
                 return message
             self._has_arrivals = True
+
+    def _hear_pending(self) -> None:
+        """Hear what the process has told right after an answer."""
+        try:
+            while (message := self._channel.receive_pending()) is not None:
+                if not isinstance(message, say.Arrived):
+                    self.fail(f"it says {type(message).__name__}, and nobody has asked")
+                self._has_arrivals = True
+        except WrongMessage as error:
+            self.fail(str(error))
 
     def fail(self, why: str) -> NoReturn:
         """End a process that is lost."""
