@@ -115,6 +115,7 @@ def _native_layout() -> dict[str, Slot]:
         ("tick_end", 8, 1),  # the tick at which the budget is used up
         ("slice_end", 8, 1),  # the tick at which native code leaves; between the two it looks at the timeline
         ("waited", 8, 1),  # ticks of this slice that have passed while the guest waited: see dbt.backend.device_access
+        ("waits", 8, 1),  # waits of this slice that native code has completed
         ("charges", 8, len(Charged)),  # what each kind of event is charged in the present run, if it is metered, or 0
         ("charged", 8, 1),  # what has been charged since the run began: see dbt.vm.meter
         ("input_due", 8, 1),  # the tick from which a device that shows input has to ask Python for it
@@ -152,6 +153,8 @@ SLICE_END = NATIVE["slice_end"].offset // 8
 INPUT_DUE = NATIVE["input_due"].offset // 8
 #: The index in ``native64`` of the ticks of the slice in which the guest waited.
 WAITED = NATIVE["waited"].offset // 8
+#: The index of the waits that native code has completed in it.
+WAITS = NATIVE["waits"].offset // 8
 #: The indices in ``native64`` of what events are charged, and of what has been charged.
 CHARGE_SLOTS = NATIVE["charges"].offset // 8
 CHARGED_SLOT = NATIVE["charged"].offset // 8

@@ -277,6 +277,7 @@ def _await_interrupt(methods: DeviceMethods) -> Builder:
             woken.set(woken.get() | f.call(has_upcall, f.cpu, domain, result="i64").ne(0))
         with f.when(woken.get()):
             f.call("bound_slice", f.cpu, f.value("i32", 0))  # ``resume`` takes an interrupt
+            f.store_native("waits", f.load_native("waits") + 1)
             f.ret(yes)
         next_tick, _ = _next_alarm(f)
         with f.when(next_tick.eq(UNSET)):

@@ -25,6 +25,7 @@ from dbt.abi.cpu import (
     SLICE_END,
     TICK_END,
     WAITED,
+    WAITS,
     CpuState,
 )
 from dbt.abi.device_windows import WINDOW_WORDS, window_word
@@ -174,7 +175,7 @@ class ThreadedTier:
         self._began = 0  # the tick at which the slice began, without those in which the guest waited
         self._retired = 0  # by whatever means
         self._emulated = 0
-        self._called = 0  # instructions that host_call has completed
+        self._called = 0  # instructions that host_call has completed, and waits: the machine counts them as its own
         self._closed = False
 
     def _tell_native_code(self) -> None:
@@ -208,6 +209,8 @@ class ThreadedTier:
         except BaseException:
             self._retired += self.progress
             raise
+        finally:
+            self._called += self._cpu.native64[WAITS]
         self._retired += retired
         return exit_, retired
 

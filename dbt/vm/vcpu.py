@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from dbt.abi.addresses import Gva
-from dbt.abi.cpu import NATIVE, SLICE_END, TICK_END, WAITED, CpuState
+from dbt.abi.cpu import NATIVE, SLICE_END, TICK_END, WAITED, WAITS, CpuState
 from dbt.abi.exits import VmExit
 from dbt.board.timeline import Timeline
 from dbt.devices.state import Plain, PutBack, State
@@ -112,14 +112,18 @@ class Vcpu:
 
     def save(self) -> State:
         """Return what is not in the architectural state, as plain values: see :data:`FIELDS`."""
-        exits: dict[str, Plain] = dict(self._counts_with_hypercalls())
+        counts = dict(self._counts_with_hypercalls())
+        exceptions = [self.cpu.native("exceptions", number) for number in range(NATIVE["exceptions"].count)]
+        for kind in (ExceptionKind.IRQ, ExceptionKind.FIQ):  # who enters them depends on where slices end
+            exceptions[VECTORS[kind].offset >> 2] += counts.pop(kind.value, 0)
+        exits: dict[str, Plain] = dict(counts)
         entered: dict[str, Plain] = dict.fromkeys(self.exceptions.entered, 1)
         return {
             "skipped": self.skipped,
             "completed": self.completed,
             "waits_at": self._waits_at,
             "exits": exits,
-            "exceptions": [self.cpu.native("exceptions", number) for number in range(NATIVE["exceptions"].count)],
+            "exceptions": [*exceptions],
             "aborts_left": self.cpu.native("aborts_left"),
             "entered": entered,
         }
@@ -245,7 +249,7 @@ class Vcpu:
             until_event = next_tick - now
         self.cpu.native64[TICK_END] = now + until_event
         self.cpu.native64[SLICE_END] = now + budget
-        self.cpu.native64[WAITED] = 0
+        self.cpu.native64[WAITED] = self.cpu.native64[WAITS] = 0
         self._in_slice = True
         try:
             exit_, retired = tier.run(until_event)
@@ -261,6 +265,8 @@ class Vcpu:
         self.icount += retired
         self.waited = self.cpu.native64[WAITED]
         self.skipped += self.waited
+        # Whether native code or the machine completes a wait depends on where slices end, and the count must not.
+        self.completed += self.cpu.native64[WAITS]
         if retired:
             self.exceptions.retired()
 

@@ -106,7 +106,11 @@ def test_every_tier_waits_alike_wherever_the_run_is_cut(seed: int) -> None:
                     if reason is StopReason.FUEL:
                         reason = machine.run(fuel=fuel).reason
                 assert reason is StopReason.EXITED
-                ends.add((machine.icount, machine.timeline.now, state_hash(machine)))
+                saved = machine.vcpu.save()
+                assert isinstance(saved, dict) and isinstance(saved["exits"], dict)
+                assert "interrupt" not in saved["exits"]
+                counts = saved["completed"], sorted(machine.vcpu.event_counts.items())
+                ends.add((machine.icount, machine.timeline.now, state_hash(machine), repr(counts)))
     assert len(ends) == 1
 
 
