@@ -65,7 +65,7 @@ def _native_layout() -> dict[str, Slot]:
         ("last_exception", 8, 1),  # the budget when an abort was last taken
         ("aborts_left", 8, 1),  # data aborts that native code may take before one is left to the machine
         ("semihosting_svc", 8, 1),  # the SVC that is always left for; others may be taken
-        ("exceptions", 8, 8),  # taken in native code, by number of the vector
+        ("exceptions", 8, 8),  # taken in native code, by number of the vector, and interrupts, whoever enters them
         ("exit_args", 8, 4),
         ("budget", 8, 1),  # instructions that this slice may still retire
         ("op", 8, 1),  # the next op, as a host pointer

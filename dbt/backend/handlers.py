@@ -49,9 +49,9 @@ EXCEPTION_EXITS = {
     InsnException.HYPERVISOR_CALL: ExitCode.HYPERVISOR_CALL,
     InsnException.SECURE_MONITOR_CALL: ExitCode.SECURE_MONITOR_CALL,
 }
-#: The handlers that may do what an exception demands.
 #: The handler that may let a guest wait.
 _WAITS = "@wait_for_interrupt"
+#: The handlers that may do what an exception demands.
 _TAKEN_BY = {InsnException.SUPERVISOR_CALL: "@supervisor_call", InsnException.HYPERVISOR_CALL: "@hypervisor_call"}
 #: The callouts that are charged as TLB operations.
 _TLB_OPERATIONS = ("tlb_flush", "tlb_flush_page")

@@ -44,8 +44,9 @@ class Vcpu:
 
     ``icount`` is the number of instructions retired since the reset. ``skipped`` is the number of ticks that passed
     while it waited for an interrupt. ``waited`` are those of them that passed in native code in the last slice.
-    ``completed`` counts those of ``icount`` that the machine completed, and not the tier. ``exit_counts`` counts exits,
-    exceptions and interrupts by name, without those that native code entered.
+    ``completed`` counts those of ``icount`` that the machine completed, and not the tier. ``exit_counts`` counts exits
+    and exceptions by name, without those that native code entered, and without interrupts: these are counted in
+    ``cpu``, whoever enters them.
     """
 
     def __init__(
@@ -92,6 +93,8 @@ class Vcpu:
             self.cpu.set_native("private", 0, number)
         self.cpu.set_native("domain", 0)
         self.cpu.set_native("hypercalls", 0)
+        for number in range(NATIVE["exceptions"].count):
+            self.cpu.set_native("exceptions", 0, number)
         self.exit_counts.clear()
         self.exceptions.forget()
         self.icount = self.skipped = self.completed = 0
@@ -112,18 +115,14 @@ class Vcpu:
 
     def save(self) -> State:
         """Return what is not in the architectural state, as plain values: see :data:`FIELDS`."""
-        counts = dict(self._counts_with_hypercalls())
-        exceptions = [self.cpu.native("exceptions", number) for number in range(NATIVE["exceptions"].count)]
-        for kind in (ExceptionKind.IRQ, ExceptionKind.FIQ):  # who enters them depends on where slices end
-            exceptions[VECTORS[kind].offset >> 2] += counts.pop(kind.value, 0)
-        exits: dict[str, Plain] = dict(counts)
+        exits: dict[str, Plain] = dict(self._counts_with_hypercalls())
         entered: dict[str, Plain] = dict.fromkeys(self.exceptions.entered, 1)
         return {
             "skipped": self.skipped,
             "completed": self.completed,
             "waits_at": self._waits_at,
             "exits": exits,
-            "exceptions": [*exceptions],
+            "exceptions": [self.cpu.native("exceptions", number) for number in range(NATIVE["exceptions"].count)],
             "aborts_left": self.cpu.native("aborts_left"),
             "entered": entered,
         }
@@ -281,7 +280,9 @@ class Vcpu:
         """Enter the guest's handler for an interrupt, if one is to be taken before the next instruction."""
         kind = self.exceptions.take_interrupt()
         if kind is not None:
-            self.exit_counts[kind.value] += 1
+            number = VECTORS[kind].offset >> 2
+            # Whether native code or the machine enters it depends on where slices end, and the counts must not.
+            self.cpu.set_native("exceptions", self.cpu.native("exceptions", number) + 1, number)
         return kind
 
     # -- waiting for an interrupt (B1.8.13) ----------------------------------------------------

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 
@@ -13,8 +11,8 @@ from dbt.abi.exits import VmExit, WaitForInterrupt
 from dbt.engine.observer import Observer
 from dbt.vm.options import TIERS, TierName
 from dbt.vm.state import state_hash
-from dbt.vm.vcpu import Vcpu
 from tests.assembler import assemble
+from tests.vm.waits import waits_in_python
 
 BASE, RAM = 0x10000, 1 << 20
 TABLE = 0x20000
@@ -76,21 +74,6 @@ def machine_for(tier: TierName, seed: int = 0, entries: int = 40, **options: obj
     machine.load_bytes(program(entries), base=BASE)
     machine.write(TABLE, table(seed, entries))
     return machine
-
-
-@contextmanager
-def waits_in_python(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
-    """Yield the list of the ticks at which waits begin that Python completes."""
-    found: list[int] = []
-    begin_wait = Vcpu.begin_wait
-
-    def note(vcpu: Vcpu) -> None:
-        found.append(vcpu.now())
-        begin_wait(vcpu)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Vcpu, "begin_wait", note)
-        yield found
 
 
 @pytest.mark.parametrize("seed", range(12))

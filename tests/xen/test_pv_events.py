@@ -13,9 +13,9 @@ from dbt.abi.addresses import Gpa
 from dbt.hypervisor.xen.interface import FIRST_SHARED_PAGE
 from dbt.vm.result import StopReason
 from dbt.vm.state import state_hash
-from dbt.vm.vcpu import Vcpu
 from tests.assembler import assemble
 from tests.vm.programs import MODES, make_elf
+from tests.vm.waits import waits_in_python
 from tests.xen.guests import RAM, domain_machine
 from tests.xen.pv import KERNEL_ROOT, KERNEL_TABLE, LEAF_PAGE, PAGE, READ, WRITE
 
@@ -76,8 +76,7 @@ _FUZZ = f"""
     ldr r0, [r1, #72] ; bl note ; ldr r0, [r1, #80] ; bl note ; mov r0, r5 ; bl note ; b next
     note: ldr r11, ={STATE} ; ldr r10, [r11, #4] ; str r0, [r10], #4 ; str r10, [r11, #4] ; bx lr
 """
-#: Sets the timer 300 times, to other periods, and waits for its event each time, once in four with events masked. ALSO
-#: is done before.
+#: Sets the timer 300 times, to other periods, and waits for its event each time, once in four with events masked.
 _TICKS = f"""
     ldr r1, ={PORT + 16} ; mov r0, #0 ; str r0, [r1] ; str r0, [r1, #4] ; mov r0, #1 ; mov r12, #32 ; svc #0
     ldr r8, =300
@@ -118,22 +117,13 @@ def test_a_kernel_waits_for_its_timer_alike_in_every_tier(monkeypatch: pytest.Mo
     """Native code does it: Python completes no wait, but for the reference tier. How long it waited is a part of the
     state.
     """
-    begun: list[int] = []
-    begin_wait = Vcpu.begin_wait
-
-    def note(vcpu: Vcpu) -> None:
-        begun.append(vcpu.now())
-        begin_wait(vcpu)
-
-    monkeypatch.setattr(Vcpu, "begin_wait", note)
     chance = random.Random(1)
     cuts = [chance.choice((1, 2, 5, 30, 200)) for _ in range(300)]
     ends = set()
     for tier, jit in MODES:
         for fuels in ([], cuts):
-            with domain_machine(tier, jit=jit) as machine:
+            with waits_in_python(monkeypatch) as begun, domain_machine(tier, jit=jit) as machine:
                 _load(machine, _TICKS)
-                del begun[:]
                 for fuel in fuels:
                     assert machine.run(fuel=fuel).reason is StopReason.FUEL
                 assert machine.run(fuel=200_000).reason is StopReason.EXITED
