@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from queue import SimpleQueue
 from threading import Condition, Event, Thread
 from time import monotonic, time
@@ -223,6 +224,7 @@ class Domains(KnownDomains):
         with self.use(name) as record:
             record.reboots = False
             record.domain.destroy()
+            self.settle(record)
 
     def reset(self, name: str) -> None:
         """Switch a machine off and on again, at once. It boots."""
@@ -275,6 +277,8 @@ class Domains(KnownDomains):
                 f"the guest of {record.name} has not shut down within {timeout:g} s. It may need a program that hears "
                 f"the power key; `dbt vm destroy {record.name}` ends it at once"
             )
+        if timeout is not None and not reboots:
+            self.settle(record)
 
     def set_memory(self, name: str, size: int) -> None:
         """Ask the guest to have only so many bytes of its RAM, and to give the rest back by its balloon."""
@@ -321,25 +325,27 @@ class Domains(KnownDomains):
         """Do what is to be done when guests have ended: start again those that reboot, and forget what is transient."""
         while (record := self._ended.get()) is not None:
             try:
-                with self.use(record.name) as known:
-                    if known is record and record.domain.state is DomainState.DEFINED:
-                        self._settle_one(record)
-            except NotFound:
-                continue  # somebody has forgotten it first
+                self.settle(record)
             except RequestError as error:
                 _log.error("%s", error)
                 self._tell(time(), record.name, "failed", str(error))
             except Exception:
                 _log.exception("the end of the domain %s is not settled", record.name)
 
-    def _settle_one(self, record: Record) -> None:
-        if record.reboots:
-            record.reboots = False
-            self.start_from(record, None)
-        elif not record.persistent:
-            self._forget(record)
-        else:
-            remove_socket(record)
+    def settle(self, record: Record) -> None:
+        """Do what is to be done for a domain whose machine has ended, unless it is done. A verb that ends one does this
+        before it is over, so that the name of a transient domain is free then.
+        """
+        with suppress(NotFound), self.use(record.name) as known:
+            if known is not record or record.domain.state is not DomainState.DEFINED:
+                return
+            if record.reboots:
+                record.reboots = False
+                self.start_from(record, None)
+            elif not record.persistent:
+                self._forget(record)
+            else:
+                remove_socket(record)
 
 
 def require_file(path: str, what: str, remedy: str = "") -> None:

@@ -127,6 +127,7 @@ class Migrations:
                 record.domain.resume()
         if wanted.undefine_source and record.persistent:
             self._domains.undefine(record.name)
+        self._domains.settle(record)
         return MigrationReport(
             record.name,
             progress.rounds,

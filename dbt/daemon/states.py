@@ -90,6 +90,7 @@ class SavedStates:
     def _end_saved(self, record: Record) -> None:
         record.domain.destroy()
         self._tell(time(), record.name, "saved", "")
+        self._domains.settle(record)
 
     # -- managed saves -------------------------------------------------------------------------
 

@@ -62,14 +62,14 @@ def test_a_domain_that_was_expected_can_be_undefined_by_somebody_else(tmp_path: 
 def test_one_end_that_fails_leaves_the_others_settled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    settle = Domains._settle_one
+    settle = Domains.settle
 
     def fails_once(self: Domains, record: Record) -> None:
         if record.name == "one":
             raise RuntimeError("on purpose")
         settle(self, record)
 
-    monkeypatch.setattr(Domains, "_settle_one", fails_once)
+    monkeypatch.setattr(Domains, "settle", fails_once)
     with domains_in(tmp_path) as domains:
         for name in ("one", "two"):
             domains.create(definition(tmp_path, name))

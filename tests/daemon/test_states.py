@@ -33,6 +33,21 @@ def test_a_machine_goes_on_from_the_file_to_which_it_was_saved(
     assert "already" in paragraph(daemon.vm("restore", file), 125)
 
 
+def test_the_name_of_a_transient_domain_is_free_when_the_verb_that_ends_it_is_over(
+    daemon: TestDaemon, tmp_path: Path
+) -> None:
+    file = tmp_path / "saved"
+    transient = daemon.definition("passing", "letters")
+    for _ in range(10):
+        daemon.ok("create", transient)
+        daemon.ask("POST", "/v1/domains/passing/save", {"path": str(file)})
+        assert daemon.ask("GET", "/v1/domains") == []
+        daemon.ask("POST", "/v1/restore", {"path": str(file)})
+        daemon.ask("DELETE", "/v1/domains/passing")
+        daemon.ask("POST", "/v1/domains/passing/destroy")
+        assert daemon.ask("GET", "/v1/domains") == []
+
+
 def test_a_file_without_its_definition_is_refused(daemon: TestDaemon, tmp_path: Path) -> None:
     (tmp_path / "saved").write_text("x")
     assert "cannot be read from" in paragraph(daemon.vm("restore", tmp_path / "saved"), 120)
