@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ctypes
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
 #: After so many regions were made from a page and written over, it is left to the threaded tier.
 MAX_PAGE_REWRITES = 8
-#: Writes by the hypervisor to more bytes drop all regions.
-_LARGE_WRITE = 1 << 16
 #: The bits of SCTLR that are part of the translation context.
 _REGIME = SCTLR_A | SCTLR_M
 _SCTLR, _ARCHITECTURE = LAYOUT["sctlr"].index, LAYOUT["architecture"].index
@@ -85,7 +83,7 @@ class RegionCache:
         self._contexts: Counter[TranslationContext] = Counter()  # how many regions were made under each
         self._entered: dict[Gpa, Gpa] = {}  # by address: the entry of the region whose code its op has
         self._entered_later: dict[Gpa, Gpa] = {}  # likewise, of ops that have not been decoded yet
-        self._covering: dict[Gpa, set[Gpa]] = {}  # entries by address of a guest word
+        self._covering: dict[int, dict[Gpa, set[Gpa]]] = {}  # entries by page and address of a guest word
         self._rewrites: dict[int, int] = {}  # regions dropped because they were written over, by page
         self._beside_breakpoints: set[Gpa] = set()  # entries of regions that were made while there were breakpoints
 
@@ -129,7 +127,7 @@ class RegionCache:
             for page in range(gpa >> PAGE_SHIFT, (gpa + len(data) - 1 >> PAGE_SHIFT) + 1):
                 self._code_pages.need(page)
             for word in map(Gpa, range(gpa, gpa + len(data), 4)):
-                self._covering.setdefault(word, set()).add(region.entry)
+                self._covering.setdefault(word >> PAGE_SHIFT, {}).setdefault(word, set()).add(region.entry)
                 self._code_pages.set_covered(word, True)
         self.installed[region.entry] = InstalledRegion(region, placed)
         self._contexts[context] += 1
@@ -200,32 +198,32 @@ class RegionCache:
 
     def write(self, gpa: Gpa, size: int) -> None:
         """Drop the regions that were made from these words, because the words are about to change."""
-        for word in map(Gpa, range(gpa & ~3, gpa + size, 4)):
-            entries = list(self._covering.get(word, ()))
-            if not entries:
+        written = range(gpa >> PAGE_SHIFT, (gpa + size - 1 >> PAGE_SHIFT) + 1)
+        is_large = len(written) > len(self._covering)
+        for page in sorted(page for page in self._covering if page in written) if is_large else written:
+            if (words := self._covering.get(page)) is None:
                 continue
-            decoded = self._code_pages.is_decoded(word)
-            if decoded:
-                self._counts.code_writes += len(entries)
-            else:
-                self._code_pages.set_changes(word)  # a literal that is none
-                self._counts.literal_writes += len(entries)
-            what = "code" if decoded else "literal"
-            for entry in entries:
-                region = self.installed[entry].region
-                self._drop(entry, f"{what} written over", word)
-                self._count_rewrite(region)
+            start, end = max(page << PAGE_SHIFT, gpa & ~3), min(page + 1 << PAGE_SHIFT, gpa + size)
+            for word in map(Gpa, range(start, end, 4)):
+                if word in words:
+                    self._write_word(word, list(words[word]))
 
-    def host_write(self, gpa: Gpa, size: int) -> None:
-        """Do what :meth:`write` does for a write by the hypervisor, which may be large."""
-        if size > _LARGE_WRITE:
-            self.drop_all("the hypervisor wrote to memory")
+    def _write_word(self, word: Gpa, entries: Sequence[Gpa]) -> None:
+        decoded = self._code_pages.is_decoded(word)
+        if decoded:
+            self._counts.code_writes += len(entries)
         else:
-            self.write(gpa, size)
+            self._code_pages.set_changes(word)  # a literal that is none
+            self._counts.literal_writes += len(entries)
+        what = "code" if decoded else "literal"
+        for entry in entries:
+            region = self.installed[entry].region
+            self._drop(entry, f"{what} written over", word)
+            self._count_rewrite(region)
 
     def set_breakpoint(self, gpa: Gpa) -> None:
         """Drop the regions that were made from a word, because a debugger wants the guest to stop there."""
-        for entry in list(self._covering.get(gpa, ())):
+        for entry in list(self._covering.get(gpa >> PAGE_SHIFT, {}).get(gpa, ())):
             self._drop(entry, "a debugger has set a breakpoint")
 
     def clear_breakpoint(self) -> None:
@@ -263,11 +261,13 @@ class RegionCache:
                 self._stitched.drop_page(page)
         for gpa, data in region.runs:
             for word in map(Gpa, range(gpa, gpa + len(data), 4)):
-                entries = self._covering[word]
-                entries.discard(entry)
-                if not entries:
-                    del self._covering[word]
+                words = self._covering[page := word >> PAGE_SHIFT]
+                words[word].discard(entry)
+                if not words[word]:
+                    del words[word]
                     self._code_pages.set_covered(word, False)
+                    if not words:
+                        del self._covering[page]
         _add_counts(self._counted, dropped)
         self._arena.release(dropped.placed)
         self._counts.dropped += 1

@@ -197,7 +197,7 @@ class RegionTier:
 
     def host_writes(self, gpa: Gpa, size: int) -> None:
         """See :class:`dbt.engine.threaded.CodeListener`."""
-        self.cache.host_write(gpa, size)
+        self.cache.write(gpa, size)
 
     def code_page_is_given_up(self, page: int) -> None:
         """See :class:`dbt.engine.threaded.CodeListener`. Regions find ops by the code tables, so they keep none."""

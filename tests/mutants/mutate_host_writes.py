@@ -5,16 +5,17 @@ from __future__ import annotations
 import pytest
 
 from dbt.engine.region_cache import RegionCache
+from dbt.engine.region_tier import RegionTier
 from tests.mutants.mutant import Mutant, require_noticed
 from tests.regions.host_writes import WRITES, outdated_regions_are_refused, writes_are_seen
 
 MUTANTS = [
-    Mutant(RegionCache, "host_write", "self.write(gpa, size)", "pass"),
-    Mutant(RegionCache, "host_write", 'self.drop_all("the hypervisor wrote to memory")', "pass"),
-    Mutant(RegionCache, "write", "gpa & ~3, gpa + size", "gpa & ~3, (gpa & ~3) + 4"),
+    Mutant(RegionTier, "host_writes", "self.cache.write(gpa, size)", "pass"),
+    Mutant(RegionCache, "write", "if page in written", "if page == written[0]"),
+    Mutant(RegionCache, "write", "else written:", "else written[:1]:"),
+    Mutant(RegionCache, "write", "range(start, end, 4)", "range(start, start + 4, 4)"),
     Mutant(RegionCache, "changed_word", "ram[gpa : gpa + len(data)] != data", "False"),
     Mutant(RegionCache, "changed_word", "in region.runs:", "in region.runs[:1]:"),
-    Mutant(RegionCache, "drop_all", "self._drop(entry, why)", "pass"),
 ]
 
 
