@@ -64,7 +64,7 @@ class Container(StoredContainer):
         self._beginning: asyncio.Task[ContainerVm] | None = None  # while its VM starts
         self._living: asyncio.Task[None] | None = None
         self._notes = RunningNotes(os.path.join(self.folder, "running"))
-        self._log_has_failed = self._is_shutting_down = False
+        self._log_has_failed = self._is_shutting_down = self._is_being_restarted = False
 
     # -- its beginning -------------------------------------------------------------------------
 
@@ -309,6 +309,12 @@ class Container(StoredContainer):
         except OSError as error:
             self._log_fails(error)
 
+    @property
+    def wants_files(self) -> bool:
+        """See :class:`dbt.containers.runtime.linked_vm.Follower`."""
+        definition = self.record.definition
+        return not definition.host.auto_remove or self._is_being_restarted or bool(definition.recording)
+
     def note_end(self, ended: Ended) -> None:
         """See :class:`dbt.containers.runtime.linked_vm.Follower`."""
         try:
@@ -342,7 +348,7 @@ class Container(StoredContainer):
             delay = await self._note_end(ended)
         if delay is not None:
             self._restarting = self.spawn(self._restart_later(delay))
-        elif self.record.definition.host.auto_remove and not self.is_being_removed:
+        elif self.record.definition.host.auto_remove and not self.is_being_removed and not self._is_being_restarted:
             await self._remove_itself(self)
 
     async def _note_end(self, ended: Ended) -> float | None:
@@ -468,10 +474,14 @@ class Container(StoredContainer):
             self.tell("kill", signal=str(number))
 
     async def restart(self, timeout: int | None, signal: str) -> None:
-        """Let it end, if it runs, and start it."""
-        if self.record.state.running:
-            await self.stop(timeout, signal)
-        await self.start()
+        """Let it end, if it runs, and start it. It is not removed between."""
+        self._is_being_restarted = True
+        try:
+            if self.record.state.running:
+                await self.stop(timeout, signal)
+            await self.start()
+        finally:
+            self._is_being_restarted = False
         self.tell("restart")
 
     async def shut_down(self) -> None:

@@ -72,11 +72,14 @@ class ContainerVm(LinkedVm):
 
     # -- its life ------------------------------------------------------------------------------
 
+    def _lacks_core(self) -> bool:
+        return self.domain.limits.core_time != 1
+
     def have_core(self) -> None:
         """Have a whole core until the container's own program executes, and after its end: what the guest does then, or
         for the files of a container that does not run, is not that container's work.
         """
-        if self.domain.limits.core_time != 1:
+        if self._lacks_core():
             with contextlib.suppress(VmLost):  # of which others hear
                 self.domain.set_limits(core_time=1.0)
 
@@ -223,7 +226,8 @@ class ContainerVm(LinkedVm):
         code, oom_killed, error = KILLED, False, ""
         try:
             code = await self.main.wait()
-            await asyncio.to_thread(self.have_core)
+            if self._lacks_core():
+                await asyncio.to_thread(self.have_core)
             oom_killed = await self._was_killed_for_memory()
         except VmEnded as ended:
             if self._left_with is not None:
@@ -238,7 +242,9 @@ class ContainerVm(LinkedVm):
                 async with asyncio.timeout(_READING_S):
                     await self.main.all_read()  # as long as there is a VM, the next process could
             self._follower.note_end(Ended(code, oom_killed, error))
-        await self._wind_up()
+        if self._follower is None or self._follower.wants_files or self.spec.mounts:
+            await self._wind_up()
+        self._is_ending = True
         self._result.set_result(Ended(code, oom_killed, error))
         await self.destroy()
 

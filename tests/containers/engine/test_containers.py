@@ -9,12 +9,14 @@ import socket
 import tarfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 
 from tests.containers.engine.asking import WAITS, create, frames, hijack, running
 from tests.containers.engine.engines import TestEngine
+from tests.containers.images.registry.made import tar_of
 
 
 @pytest.fixture
@@ -63,6 +65,30 @@ def test_a_container_that_removes_itself(ours: TestEngine) -> None:
     said = ours.ask("POST", "/containers/box/wait?condition=removed")
     assert said.status == 404 or said.json == {"StatusCode": 0}
     assert ours.ask("GET", "/containers/json?all=1").json == []
+
+
+def test_one_that_removes_itself_is_there_after_a_restart(ours: TestEngine) -> None:
+    """As with dockerd: it is removed when it has ended, and that it has to end for a restart is no end."""
+    container = running(ours, HostConfig={"AutoRemove": True})
+    assert ours.ask("PUT", "/containers/box/archive?path=/", tar_of(kept=b"x")).status == 200
+    assert ours.ask("POST", "/containers/box/restart?t=0").status == 204
+    assert ours.ask("GET", f"/containers/{container}/json").json["State"]["Running"]
+    assert ours.ask("GET", "/containers/box/archive?path=/kept").status == 200
+    assert ours.ask("POST", "/containers/box/kill").status == 204
+    assert ours.ask("POST", "/containers/box/wait?condition=removed").status in (200, 404)
+    assert ours.ask("GET", "/containers/json?all=1").json == []
+
+
+def test_what_one_that_removes_itself_writes_to_a_volume_stays(ours: TestEngine, tmp_path: Path) -> None:
+    create(
+        ours,
+        "box",
+        *("words", "write", "/volume/said", "x" * 5000),
+        HostConfig={"AutoRemove": True, "Binds": [f"{tmp_path}:/volume"]},
+    )
+    assert ours.ask("POST", "/containers/box/start").status == 204
+    assert ours.ask("POST", "/containers/box/wait?condition=removed").status in (200, 404)
+    assert (tmp_path / "said").read_text() == "x" * 5000 + "\n"
 
 
 def test_states(ours: TestEngine) -> None:
