@@ -7,7 +7,7 @@ changes them. Each change sets the page's flag PAGE_CHANGED, by which the compil
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from dbt.abi.addresses import Gpa, Hva
@@ -16,6 +16,7 @@ from dbt.abi.hostmemory import HostRange
 from dbt.abi.layout import (
     BREAKPOINT,
     CHANGES,
+    CODE_PAGE_SIZE,
     CODE_PAGE_STRIDE,
     COVERED,
     OP_BODY,
@@ -30,12 +31,16 @@ from dbt.abi.layout import (
     PAGE_HAS_CODE,
     PAGE_SHIFT,
     PAGE_SIZE,
+    WAS_WARM,
 )
 from dbt.engine.native import NativeCode
 from dbt.memory.ram import Ram
 
 if TYPE_CHECKING:
     from dbt.engine.initial_ops import InitialOps
+
+#: The marks of an op, without the one that it was warm.
+_COOLED = bytes(marks & ~WAS_WARM for marks in range(256))
 
 
 def op_offset(gpa: Gpa) -> int:
@@ -64,6 +69,7 @@ class CodePages:
         self._flags = ram.page_flags
         #: The words with a breakpoint of a debugger: see :mod:`dbt.engine.debug_points`.
         self.breakpoints: set[Gpa] = set()
+        self._adopted: set[int] = set()  # pages whose code pages are mapped from warm code
         self._invalidate = native.function("invalidate_range", ctypes.c_uint64, ctypes.c_uint64)
         self._give_up = native.function("give_up_code_page", ctypes.c_uint32, result=ctypes.c_uint32)
         self._need = native.function("need_code_page", ctypes.c_uint32, result=ctypes.c_void_p)
@@ -85,7 +91,36 @@ class CodePages:
 
     def give_back(self, page: int) -> None:
         """Give the host the memory of the code page that a page of RAM had, and was taken from it."""
-        self._range.discard(page * CODE_PAGE_STRIDE, CODE_PAGE_STRIDE)
+        if page in self._adopted:
+            assert self._native.initial_ops is not None
+            self._native.initial_ops.map(self._range, page * CODE_PAGE_STRIDE, CODE_PAGE_STRIDE)
+            self._adopted.remove(page)
+        else:
+            self._range.discard(page * CODE_PAGE_STRIDE, CODE_PAGE_STRIDE)
+
+    # -- warm code (dbt.engine.warm_code) --------------------------------------------------------
+
+    def cooled(self, page: int) -> bytes:
+        """Return what the code page of a page of RAM holds, as if nothing was warm there yet."""
+        start = page * CODE_PAGE_STRIDE
+        ops = bytearray(self._marks[start : start + CODE_PAGE_SIZE + OP_SIZE])
+        count = len(ops) // OP_SIZE
+        for at in (OP_HOTNESS, OP_HOTNESS + 1):
+            ops[at::OP_SIZE] = bytes(count)
+        ops[OP_COVERED::OP_SIZE] = ops[OP_COVERED::OP_SIZE].translate(_COOLED)
+        return bytes(ops)
+
+    def adopt(self, runs: Iterable[tuple[int, int]], file: int, at: int) -> None:
+        """Have code pages as they are in a file from ``at`` on. ``runs`` are those of pages of RAM: the number of the
+        first, and how many they are. Nothing may have been decoded.
+        """
+        for first, count in runs:
+            size = count * CODE_PAGE_STRIDE
+            self._range.map_file(first * CODE_PAGE_STRIDE, size, file, at=at)
+            at += size
+            for page in range(first, first + count):
+                self._flags[page] |= PAGE_HAS_CODE | PAGE_CHANGED
+            self._adopted.update(range(first, first + count))
 
     def has_code(self, gpa: Gpa) -> bool:
         """Return True if the page has a code page."""

@@ -15,7 +15,7 @@ from dbt.abi.hostmemory import HostRange, seal
 from dbt.abi.layout import CODE_PAGE_SIZE, CODE_PAGE_STRIDE, OP_SIZE, OPS_PER_PAGE
 
 #: The size of the file in bytes. With fewer, the code pages of a large RAM would be too many mappings.
-SIZE: Final = 16 << 20
+SIZE: Final = 32 << 20
 _POINTER: Final = 8
 
 
@@ -34,8 +34,12 @@ class InitialOps:
 
     def map(self, memory: HostRange, offset: int, size: int) -> None:
         """Replace a part of the code pages by those of the file. Raise OSError if the host refuses."""
-        for start in range(offset, offset + size, SIZE):
-            memory.map_file(start, min(SIZE, offset + size - start), self._file, at=0)
+        end = offset + size
+        while offset < end:
+            at = offset % SIZE  # so that what lies side by side is one mapping
+            part = min(SIZE - at, end - offset)
+            memory.map_file(offset, part, self._file, at=at)
+            offset += part
 
     def close(self) -> None:
         """Close the file. What is mapped stays."""

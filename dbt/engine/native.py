@@ -17,6 +17,7 @@ from dbt.codecache.handlers import image_version, load_image
 
 if TYPE_CHECKING:
     from dbt.engine.initial_ops import InitialOps
+    from dbt.engine.warm_code import WarmCode
 
 _SHARING = threading.Lock()
 _SHARED: WeakValueDictionary[tuple[object, ...] | None, NativeCode] = WeakValueDictionary()
@@ -37,6 +38,7 @@ class NativeCode:
         stencils = (image.stencil_code, image.stencils, image.patches, image.forms)
         self._stencils = [ctypes.create_string_buffer(table, len(table)) for table in stencils]
         self.initial_ops: InitialOps | None = None
+        self.warm_code: WarmCode | None = None
 
     def share_initial_ops(self) -> None:
         """Let machines that are made from now on, in this process and those forked from it, share their code pages as
@@ -126,3 +128,5 @@ class NativeCode:
                 self._mapping.close()
                 if self.initial_ops is not None:
                     self.initial_ops.close()
+                if self.warm_code is not None:
+                    self.warm_code.close()

@@ -87,6 +87,11 @@ class RegionCache:
         self._rewrites: dict[int, int] = {}  # regions dropped because they were written over, by page
         self._beside_breakpoints: set[Gpa] = set()  # entries of regions that were made while there were breakpoints
 
+    @property
+    def pages(self) -> set[int]:
+        """The numbers of the pages from which regions were made, or where they are entered."""
+        return {*self._covering, *(gpa >> PAGE_SHIFT for gpa in (*self._entered, *self._entered_later))}
+
     def is_entered(self, gpa: Gpa) -> bool:
         """Return True if the op's handler is the code of a region."""
         return gpa in self._entered

@@ -488,6 +488,19 @@ class RegionTier:
     def rest(self, deep: bool) -> None:
         self.threaded.rest(deep)
 
+    def warm_code(self) -> int | None:
+        """Return a file with the code that this machine has, of which no region was made: see
+        :func:`dbt.engine.warm_code.write`.
+        """
+        from dbt.engine.warm_code import write
+
+        return write(self.threaded, self._memory.ram, self.cache.pages)
+
+    def adopt_warm_code(self) -> bool:
+        """Have the code of :attr:`dbt.engine.native.NativeCode.warm_code`, if there is any that suits this machine."""
+        found = self.threaded.native.warm_code
+        return found is not None and found.adopt(self.threaded, self._memory.ram)
+
     def close(self) -> None:
         """See :class:`dbt.engine.tier.Tier`."""
         if self._unfinished is not None:

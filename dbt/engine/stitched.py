@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import ctypes
 import os
+from array import array
 from typing import TYPE_CHECKING, NamedTuple
 
 from dbt.abi.addresses import Hva
 from dbt.abi.cpu import STITCHED_CALLEES, CpuState
 from dbt.abi.hostmemory import ExecutableMapping, HostRange, WritableMapping
-from dbt.abi.layout import HOT_INSNS, STITCH_COUNTERS, WARM_INSNS
-from dbt.abi.stitching import ARENA_START, FIELD_OFFSETS, WORKSPACE_SIZE
+from dbt.abi.layout import (
+    HOT_INSNS,
+    PAGE_SHIFT,
+    STITCH_COUNTERS,
+    STITCH_COUNTERS_IN_PAGE_SHIFT,
+    STITCH_COUNTERS_OFFSET,
+    WARM_INSNS,
+)
+from dbt.abi.stitching import ARENA_START, ARRAY_OFFSETS, FIELD_OFFSETS, LISTED, WORKSPACE_SIZE
 from dbt.engine.native import NativeCode
 
 if TYPE_CHECKING:
@@ -182,6 +190,38 @@ class StitchedCode:
         self.drop_all()
         self._writable.give_back()
         self._left = self._fields[_USED]
+
+    # -- warm code (dbt.engine.warm_code) --------------------------------------------------------
+
+    def code(self) -> bytes:
+        """Return all stitched code."""
+        return ctypes.string_at(self.address + ARENA_START, self.count("used") - ARENA_START)
+
+    def pages(self) -> array[int]:
+        """Return the numbers of the pages of RAM with stitched code."""
+        at = ARRAY_OFFSETS["page_list"]
+        return array("I", bytes(self._workspace.view()[at : at + 4 * self.count("pages")]))
+
+    def adopt(self, file: int, at: int, size: int, pages: array[int], counters: int) -> None:
+        """Have code that was stitched elsewhere: :meth:`code`, which are ``size`` bytes of a file from ``at`` on,
+        :meth:`pages`, and how many counters its heads have. Nothing may have been stitched.
+        """
+        workspace = self._workspace.view()
+        place = (ctypes.c_ubyte * size).from_address(self._writable.address + ARENA_START)
+        if os.preadv(file, [place], at) != size:
+            raise OSError("the stitched code of the model cannot be read")
+        at = ARRAY_OFFSETS["page_list"]
+        workspace[at : at + 4 * len(pages)] = pages.tobytes()
+        for page in pages:
+            workspace[ARRAY_OFFSETS["rewrites"] + page] = LISTED
+        for name, value in (("used", ARENA_START + size), ("pages", len(pages)), ("counters", counters)):
+            self._fields[FIELD_OFFSETS[name] // 8] = value
+        warm, each = self.count("warm"), 1 << STITCH_COUNTERS_IN_PAGE_SHIFT
+        for first in range(0, counters, each):
+            start = (STITCH_COUNTERS_OFFSET + (first // each << PAGE_SHIFT)) // 4
+            number = min(each, counters - first)
+            self._cpu.native32[start : start + number] = array("I", [warm]) * number
+        self._before = self._activity_since_start
 
     def close(self) -> None:
         """Release the memory. No native code may run for this machine any more."""

@@ -573,6 +573,11 @@ class ThreadedTier:
         self._forget()
         self.shadow_tables.give_back()
 
+    @property
+    def cpu_address(self) -> Hva:
+        """The HVA of CpuState."""
+        return self._cpu.address
+
     def close(self) -> None:
         """See :class:`dbt.engine.tier.Tier`."""
         if self._closed:

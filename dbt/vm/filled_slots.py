@@ -7,7 +7,6 @@ goes on from its state may have real disks there. Its guest hears that the size 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from copy import deepcopy
 from typing import TYPE_CHECKING, Any, cast
 
 from dbt.devices.receivers import numbered_name
@@ -38,11 +37,16 @@ def fill_slots(values: State, disks: Sequence[OpenDrive], saved: Sequence[State]
     if not filled:
         return values, []
     try:
-        devices = deepcopy(cast("dict[str, Any]", values["devices"]))
-        blocks = [one for one in devices[_SLOTS]["transports"] if one["device_id"] == Block.device_id]
+        devices = dict(cast("dict[str, Any]", values["devices"]))
+        transports = list(devices[_SLOTS]["transports"])
+        blocks = [at for at, one in enumerate(transports) if one["device_id"] == Block.device_id]
         for number in filled:
-            blocks[number]["device"][0]["medium"] = [disks[number].medium.save()]
-    except (KeyError, TypeError, IndexError):
+            at = blocks[number]
+            block, *rest = transports[at]["device"]
+            block = {**block, "medium": [disks[number].medium.save()]}
+            transports[at] = {**transports[at], "device": [block, *rest]}
+        devices[_SLOTS] = {**devices[_SLOTS], "transports": transports}
+    except (KeyError, TypeError, IndexError, ValueError):
         return values, []
     drives: list[Any] = [saved[number] if number in filled else was for number, was in enumerate(before)]
     return {**values, "devices": devices, "drives": drives}, [numbered_name(Block.receiver, at) for at in filled]

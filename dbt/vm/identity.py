@@ -9,7 +9,6 @@ address that its driver has noted, is in the guest's memory and stays: the guest
 from __future__ import annotations
 
 import os
-from copy import deepcopy
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from uuid import UUID
@@ -83,24 +82,34 @@ def with_identity(values: State, identity: Identity) -> State:
     Raise ValueError if the machine has not as many network cards as the identity has addresses, or if the time of day
     cannot be shown by its clock.
     """
-    devices, of_machine = deepcopy(cast("dict[str, Any]", values["devices"])), dict(cast("State", values["machine"]))
+    devices, of_machine = dict(cast("dict[str, Any]", values["devices"])), dict(cast("State", values["machine"]))
     of_machine["rng_seed"] = identity.rng_seed
     if len(identity.addresses) != values["nets"]:
         nets = cast("int", values["nets"])
         raise ValueError(f"the machine has {nets} network cards, and the identity {len(identity.addresses)} addresses")
     addresses = iter(identity.addresses)
-    for transport in devices.get(_SLOTS, {}).get("transports", ()):
-        if transport["device_id"] == Net.device_id:
-            transport["device"][0]["mac"] = next(addresses)
+    if _SLOTS in devices:
+        transports = [
+            _with_address(one, next(addresses)) if one["device_id"] == Net.device_id else one
+            for one in devices[_SLOTS]["transports"]
+        ]
+        devices[_SLOTS] = {**devices[_SLOTS], "transports": transports}
     if identity.wall_clock is not None:
         now, insn_ns = cast("int", values["now"]), insn_ns_of(values["insn_ns"])
         epoch = identity.wall_clock - now // ticks_per_second(insn_ns)
         if not 0 <= epoch < END_OF_EPOCHS:
             raise ValueError(f"the clock cannot show {identity.wall_clock} seconds since 1970 after so long a run")
         if _CLOCK in devices:
-            devices[_CLOCK]["offset"] += epoch - cast("int", of_machine["epoch"])
+            clock = devices[_CLOCK]
+            devices[_CLOCK] = {**clock, "offset": clock["offset"] + epoch - cast("int", of_machine["epoch"])}
         of_machine["epoch"] = epoch
     return {**values, "devices": devices, "machine": of_machine}
+
+
+def _with_address(transport: dict[str, Any], address: bytes) -> dict[str, Any]:
+    """Return the saved values of a transport whose network card has another address."""
+    card, *rest = transport["device"]
+    return {**transport, "device": [{**card, "mac": address}, *rest]}
 
 
 def give_seeds(machine: Machine, before: int) -> None:

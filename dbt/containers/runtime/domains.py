@@ -64,6 +64,12 @@ class ContainerDomains:
             assert isinstance(domain.vm, ProcessVm)
             self._carrier.make_model(domain.vm)
 
+    def keep_code(self, domain: Domain) -> None:
+        """See :meth:`dbt.hypervisor.process.carrier.ProcessCarrier.keep_code`."""
+        with self.host.held(domain):
+            assert isinstance(domain.vm, ProcessVm)
+            self._carrier.keep_code(domain.vm)
+
     def forget(self, domain: Domain) -> None:
         """End a domain, if it has not ended, and forget it."""
         self._listeners.pop(domain.name, None)

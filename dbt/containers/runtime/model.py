@@ -1,4 +1,5 @@
-"""The model of what containers' processes have in memory (:mod:`dbt.hypervisor.process.originals`).
+"""The model of what containers' processes have in memory (:mod:`dbt.hypervisor.process.originals`), and of the code
+that they begin with (:mod:`dbt.engine.warm_code`).
 
 It is the VM of a container that has no image and no program, and belongs to nobody. So it has done what each does, and
 nothing of a container is in what the others share.
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
     from dbt.containers.runtime.container_vm import ContainerVm
 
 _log: Final = logging.getLogger(__name__)
-#: How many VMs there are when a model is made. It takes a second of a processor's time, once.
-WORTH_IT: Final = 4
+#: How many VMs have been started when a model is made. It takes a second of a processor's time, once.
+WORTH_IT: Final = 2
 #: How long after the start of the last of them the model starts, so that nobody waits for it, and how long it is
 #: idle before it is taken, in seconds.
 _AFTER_S: Final = 1.5
@@ -34,10 +35,13 @@ _FILES: Final = ("/etc/hosts", "/etc/hostname", "/etc/resolv.conf")
 
 
 async def make_model(
-    start: Callable[[Spec], Coroutine[None, None, ContainerVm]], take: Callable[[ContainerVm], Awaitable[None]]
+    start: Callable[[Spec], Coroutine[None, None, ContainerVm]],
+    keep_code: Callable[[ContainerVm], Awaitable[None]],
+    take: Callable[[ContainerVm], Awaitable[None]],
 ) -> None:
-    """Have a model, after a while. ``start`` returns a VM that has done what a container's program waits for, and
-    ``take`` makes the model of it. Nothing is left of a start that is cancelled.
+    """Have a model, after a while. ``start`` returns a VM that has done what a container's program waits for.
+    ``keep_code`` lets others begin with its code, and ``take`` makes the model of it when it is idle. Nothing is left
+    of a start that is cancelled.
     """
     await asyncio.sleep(_AFTER_S)
     try:
@@ -46,6 +50,7 @@ async def make_model(
             make_disk(disk)
             vm = await start(_spec(disk))
         try:
+            await keep_code(vm)
             await _use(vm, take)
         finally:
             await vm.destroy()

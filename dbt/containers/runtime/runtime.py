@@ -71,6 +71,7 @@ class Runtime:
         self._template: asyncio.Task[VmState] | None = None
         self._vms: set[ContainerVm] = set()
         self._model: asyncio.Task[None] | None = None
+        self._started = 0  # VMs
 
     async def prepare(self) -> None:
         """Do what the first container would wait for: boot the template, or read it, and start what VMs are forked
@@ -133,14 +134,23 @@ class Runtime:
                 vm.domain.start_in(template, arguments, identity, file)
 
         await self._begin(vm, start)
-        if self._model is None and len(self._vms) >= model.WORTH_IT:
-            self._model = asyncio.get_running_loop().create_task(model.make_model(self._start_model, self._take_model))
+        self._started += 1
+        if self._model is None and self._started >= model.WORTH_IT:
+            making = model.make_model(self._start_model, self._keep_code, self._take_model)
+            self._model = asyncio.get_running_loop().create_task(making)
         await _connect(vm, connection)
         await vm.begin(request, has_program)
         return vm
 
     async def _start_model(self, spec: Spec) -> ContainerVm:
         return await self._start(spec, model_request, False, None)
+
+    async def _keep_code(self, vm: ContainerVm) -> None:
+        """Let containers begin with the code that this one has. Raise RuntimeFailure."""
+        try:
+            await asyncio.to_thread(self._domains.keep_code, vm.domain)
+        except (RuntimeError, OSError) as error:
+            raise RuntimeFailure(str(error)) from None
 
     async def _take_model(self, vm: ContainerVm) -> None:
         """Let containers share what they have in memory as the process of this one has it. Raise RuntimeFailure."""

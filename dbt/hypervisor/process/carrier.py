@@ -20,7 +20,7 @@ from dbt.hypervisor.process.attaching import connect, end_others, machine_of
 from dbt.hypervisor.process.channel import Channel, ChannelEnded
 from dbt.hypervisor.process.lease import check_directory, lease_path, read_lease
 from dbt.hypervisor.process.process_vm import ProcessVm, as_outcome, behaviour
-from dbt.hypervisor.process.state_files import state_files
+from dbt.hypervisor.process.state_files import StateEncoder
 from dbt.hypervisor.process.zygote_start import take_zygote
 from dbt.hypervisor.threads import silent
 from dbt.memory.closing import Closing
@@ -69,6 +69,7 @@ class ProcessCarrier(Closing):
         self._zygote: subprocess.Popen[bytes] | None = None
         self._channel: Channel[say.FromZygote] | None = None
         self._asking = Lock()
+        self._encoder = StateEncoder()
         self._epoll = select.epoll()
         self._watched: dict[int, str] = {}  # by the descriptors of their channels, the names of domains
 
@@ -159,6 +160,21 @@ class ProcessCarrier(Closing):
         if isinstance(answer, say.Failed):
             raise RuntimeError(answer.text)
 
+    def keep_code(self, vm: ProcessVm) -> None:
+        """Let machines that are restored as this one was begin with the code that it has decoded and stitched since. It
+        may have met nothing of somebody else's. Raise VmLost, and RuntimeError if there is such code already, or if it
+        cannot be had.
+        """
+        if not vm.ask(say.Code(), say.Files).count:
+            raise RuntimeError("the machine has no code that others could have")
+        (file,) = vm.files(1)
+        try:
+            answer = self._ask(say.HaveCode(), [file])
+        finally:
+            os.close(file)
+        if isinstance(answer, say.Failed):
+            raise RuntimeError(answer.text)
+
     @property
     def outside_events(self) -> Mapping[int, int]:
         """See :class:`dbt.hypervisor.carrier.Carrier`."""
@@ -210,7 +226,7 @@ class ProcessCarrier(Closing):
         assert isinstance(arguments, bytes)
         packed = b"" if identity is None else pickle.dumps(identity)
         recorded = b"" if recording is None else pickle.dumps((recording.path, recording.origin))
-        files = state_files(state)
+        files = self._encoder.files(state)
         more = () if recording is None else (recording.file,)
         try:
             message = say.Restore(arguments, packed, b"", behaviour(conduct), recorded)

@@ -65,6 +65,12 @@ class Model(_Message):
     """
 
 
+class HaveCode(_Message):
+    """To a zygote: let machines begin with the code of a model (:mod:`dbt.engine.warm_code`). The answer to a
+    :class:`Code` comes along.
+    """
+
+
 class Reap(_Message):
     """To a zygote: end a process that it has forked, if it has not ended, and say how it did."""
 
@@ -166,6 +172,10 @@ class Save(_Message):
 
 class Heap(_Message):
     """Give back memory, and send what the process still has for itself of its heap, as a file."""
+
+
+class Code(_Message):
+    """Send the code that was decoded and stitched, as a file if there can be one."""
 
 
 class Hash(_Message):
@@ -302,7 +312,7 @@ class Attach(_Message):
     behaviour: Behaviour
 
 
-ToZygote = Preload | Spawn | Model | Reap
+ToZygote = Preload | Spawn | Model | HaveCode | Reap
 ToVm = (
     Boot
     | Restore
@@ -316,6 +326,7 @@ ToVm = (
     | WaitUntil
     | Save
     | Heap
+    | Code
     | Hash
     | Registers
     | Read

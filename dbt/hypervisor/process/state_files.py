@@ -30,9 +30,24 @@ def memory_file(data: bytes) -> int:
     return file
 
 
-def state_files(state: VmState) -> tuple[int, int]:
-    """Return the descriptors of two files in memory, with the values and with the RAM. The caller closes them."""
-    values = memory_file(encode(state.values))
+class StateEncoder:
+    """Encodes states. The last one is not encoded again: it may be the template of many machines."""
+
+    def __init__(self) -> None:
+        self._last: tuple[State, bytes] | None = None
+
+    def files(self, state: VmState) -> tuple[int, int]:
+        """Return what :func:`state_files` does."""
+        if self._last is None or self._last[0] is not state.values:
+            self._last = state.values, encode(state.values)
+        return state_files(state, self._last[1])
+
+
+def state_files(state: VmState, encoded: bytes | None = None) -> tuple[int, int]:
+    """Return the descriptors of two files in memory, with the values and with the RAM. The caller closes them.
+    ``encoded`` are the values, if they have been encoded.
+    """
+    values = memory_file(encode(state.values) if encoded is None else encoded)
     try:
         return values, state.ram.descriptor()
     except BaseException:

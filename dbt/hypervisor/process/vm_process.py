@@ -16,6 +16,7 @@ from uuid import UUID
 from dbt.codecache.store import cache_directory
 from dbt.devices.state import StateError
 from dbt.engine.arena import lease_arena
+from dbt.engine.region_tier import RegionTier
 from dbt.engine.worker import CompileWorker, share_worker
 from dbt.host.net_option import Net
 from dbt.host.network import HubEnd
@@ -173,6 +174,9 @@ class VmProcess:
                         return say.Saved(), state_files(state)
                 case say.Heap():
                     return say.Files(1), [self._heap()]
+                case say.Code():
+                    code = self.machine.tier.warm_code() if isinstance(self.machine.tier, RegionTier) else None
+                    return say.Files(0 if code is None else 1), [] if code is None else [code]
                 case say.Restore():
                     values, ram, *more = channel.take_files(3 if message.recording else 2)
                     try:
@@ -310,7 +314,9 @@ class VmProcess:
             return self._begin(made, message, recording)
 
     def _begin(self, machine: Machine, message: say.Restore, recording: int) -> say.Booted:
-        """Have a machine, whose input is recorded in a file if there is one."""
+        """Have a machine, whose input is recorded in a file if there is one. It begins with warm code if there is."""
+        if isinstance(machine.tier, RegionTier):
+            machine.tier.adopt_warm_code()
         if message.recording:
             from dbt.hypervisor.recorded import RecordedMachine
 

@@ -129,6 +129,9 @@ class Zygote:
                 case say.Model():
                     (file,) = channel.take_files(1)
                     channel.send(self._take_model(file))
+                case say.HaveCode():
+                    (file,) = channel.take_files(1)
+                    channel.send(self._have_code(file))
                 case say.Reap(pid):
                     channel.send(say.Reaped(_reap(pid)))
                     if self._early_compilers is not None and self._early_compilers.has_ended:
@@ -208,6 +211,21 @@ class Zygote:
             return say.Failed(type(error).__name__, str(error))
         finally:
             os.close(file)
+        return say.Ready()
+
+    def _have_code(self, file: int) -> say.FromZygote:
+        """Have the code of a model for machines that are forked from now on, and return the answer."""
+        from dbt.engine.warm_code import WarmCode
+
+        assert self._native is not None
+        if self._native.warm_code is not None:
+            os.close(file)
+            return say.Failed(ValueError.__name__, "there is the code of a model already")
+        try:
+            self._native.warm_code = WarmCode(file)
+        except OSError as error:
+            os.close(file)
+            return say.Failed(OSError.__name__, str(error))
         return say.Ready()
 
     def _be_machine(self, message: say.Spawn, file: int, compiler: socket.socket) -> NoReturn:

@@ -58,6 +58,22 @@ def test_those_that_wait_share_what_they_have_with_it(boxes: Boxes) -> None:
     boxes.run(run())
 
 
+def test_those_that_start_later_begin_with_its_code(boxes: Boxes) -> None:
+    """They do the same as the first ones, for which it was cold."""
+    said = Process(("words", "file", "/etc/passwd", "status", "3"), ("PATH=/bin",))
+
+    async def run() -> None:
+        first = [await boxes.said(process=said) for _ in range(model.WORTH_IT)]
+        assert boxes.runtime._model is not None
+        await boxes.runtime._model
+        vm = await boxes.start(process=COPY)
+        assert "dbt-warm-code" in (process_of(vm) / "maps").read_text()
+        assert await boxes.said(process=said) == first[0] == first[1]
+        await vm.stop()
+
+    boxes.run(run())
+
+
 def test_an_engine_that_ends_meanwhile_leaves_no_model(boxes: Boxes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model, "_AFTER_S", 0)
     monkeypatch.setattr(model, "WORTH_IT", 1)
