@@ -57,6 +57,13 @@ def _fill(path: Path, but: int = 0) -> None:
     os.truncate(path, path.stat().st_size - but)
 
 
+def _image(*layers: bytes) -> bytes:
+    """Return an archive of an image with these layers, as `docker save` makes it."""
+    files = {f"{number}.tar": layer for number, layer in enumerate(layers)}
+    described = [{"Config": "config.json", "RepoTags": ["saved:latest"], "Layers": list(files)}]
+    return tar_of(**files, **{"config.json": config(*layers), "manifest.json": json.dumps(described).encode()})
+
+
 def container_folder(engine: TestEngine) -> Path:
     """Return the directory of the only container."""
     (found,) = engine.ask("GET", "/containers/json?all=1").json
@@ -112,13 +119,14 @@ def test_what_makes_images_says_that_there_is_no_room_and_leaves_nothing(engine:
     inside = Path(f"/proc/{engine.pid}/root{engine.folder}")
     running(engine, "box")
     large = tar_of(Dockerfile=b"FROM words\nCOPY big /big\n", big=os.urandom(6 << 20))
+    saved = _image(tar_of(big=os.urandom(6 << 20)))
     assert engine.ask("PUT", "/containers/box/archive?path=/tmp", tar_of(file=os.urandom(1 << 20))).status == 200
 
     def attempts() -> list[bytes]:
         return [
             engine.ask("POST", "/build?t=built", large).body,
             engine.ask("POST", "/images/create?fromSrc=-&repo=imported", large).body,
-            engine.ask("POST", "/images/load", large).body,
+            engine.ask("POST", "/images/load", saved).body,
             engine.ask("POST", "/commit?container=box&repo=made").body,
         ]
 
@@ -139,12 +147,7 @@ def test_what_makes_images_says_that_there_is_no_room_and_leaves_nothing(engine:
 
 def test_layers_that_had_room_do_not_stay_without_the_image(engine: TestEngine) -> None:
     inside = Path(f"/proc/{engine.pid}/root{engine.folder}")
-    layers = [tar_of(first=os.urandom(1 << 20)), tar_of(second=os.urandom(4 << 20))]
-    described = [{"Config": "config.json", "RepoTags": ["twofold:latest"], "Layers": ["1.tar", "2.tar"]}]
-    archive = tar_of(
-        **{"1.tar": layers[0], "2.tar": layers[1], "config.json": config(*layers)},
-        **{"manifest.json": json.dumps(described).encode()},
-    )
+    archive = _image(tar_of(first=os.urandom(1 << 20)), tar_of(second=os.urandom(4 << 20)))
     before = sorted((inside / "images" / "layers").iterdir())
     _fill(inside / "filled", 3 << 20)
     said = engine.ask("POST", "/images/load", archive)
@@ -154,7 +157,7 @@ def test_layers_that_had_room_do_not_stay_without_the_image(engine: TestEngine) 
         assert time.monotonic() < end, "a layer has stayed"
         time.sleep(0.05)
     (inside / "filled").unlink()
-    assert b"Loaded image: twofold:latest" in engine.ask("POST", "/images/load", archive).body
+    assert b"Loaded image: saved:latest" in engine.ask("POST", "/images/load", archive).body
     assert engine.end() == 0
 
 
