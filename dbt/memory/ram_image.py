@@ -108,6 +108,11 @@ class RamImage:
             raise ValueError("this image of RAM has been closed")
         return self._file
 
+    @property
+    def parts(self) -> list[tuple[int, int]]:
+        """GPA and size in bytes of the parts that may not be zero, in the order of their addresses."""
+        return self._open_file.parts
+
     def descriptor(self) -> int:
         """Return a descriptor of the file, for another process. The caller closes it."""
         return os.dup(self._open_file.handle)

@@ -229,7 +229,7 @@ class ProcessCarrier(Closing):
         files = self._encoder.files(state)
         more = () if recording is None else (recording.file,)
         try:
-            message = say.Restore(arguments, packed, b"", behaviour(conduct), recorded)
+            message = say.Restore(arguments, packed, b"", behaviour(conduct), recorded, state.ram.parts)
             return self.restored(name, (*files, *more), message, console)
         finally:
             for file in files:

@@ -99,7 +99,8 @@ class Restore(_Message):
     """Make a machine in a saved state, whose values and RAM come along as two files.
 
     ``arguments`` are those of :class:`Booted`. ``identity`` is pickled, or empty; so are ``nets`` and ``recording``,
-    the path and the origin of a recording, whose file comes along as the third one.
+    the path and the origin of a recording, whose file comes along as the third one. RAM is zero but for ``parts``, if
+    they are known: address and size of each.
     """
 
     arguments: bytes
@@ -107,6 +108,7 @@ class Restore(_Message):
     nets: bytes
     behaviour: Behaviour
     recording: bytes = b""
+    parts: list[tuple[int, int]] | None = None
 
 
 class EndRecording(_Message):

@@ -55,9 +55,9 @@ def state_files(state: VmState, encoded: bytes | None = None) -> tuple[int, int]
         raise
 
 
-def received_state(values: int, ram: int) -> VmState:
-    """Return the state in two files from another process, whose descriptors are closed. Raise StateError for what is
-    none.
+def received_state(values: int, ram: int, parts: list[tuple[int, int]] | None = None) -> VmState:
+    """Return the state in two files from another process, whose descriptors are closed. ``parts`` are those of RAM that
+    are not zero, if that is known. Raise StateError for what is none.
     """
     try:
         decoded = decode(content_of(values))
@@ -68,7 +68,7 @@ def received_state(values: int, ram: int) -> VmState:
         os.close(ram)
         raise StateError(f"the state from another process is none: {error}") from None
     try:
-        return VmState(cast("State", decoded), RamImage.received(layout, ram))
+        return VmState(cast("State", decoded), RamImage.received(layout, ram, parts))
     except ValueError as error:
         raise StateError(f"the RAM from another process cannot be used: {error}") from None
 

@@ -180,7 +180,7 @@ class VmProcess:
                 case say.Restore():
                     values, ram, *more = channel.take_files(3 if message.recording else 2)
                     try:
-                        return self._restore(message, received_state(values, ram), *more), ()
+                        return self._restore(message, received_state(values, ram, message.parts), *more), ()
                     except BaseException:
                         self._close_recording(*more)
                         raise
