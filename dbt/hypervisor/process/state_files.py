@@ -6,8 +6,9 @@ import os
 from typing import TYPE_CHECKING, Final, cast
 
 from dbt.devices.state import StateError
+from dbt.hypervisor.migration.values import decode, encode
 from dbt.memory.ram_image import RamImage
-from dbt.snapshot.plain import NotPlain, decode, encode
+from dbt.snapshot.plain import NotPlain
 from dbt.vm.vm_state import VmState, layout_of
 
 if TYPE_CHECKING:
