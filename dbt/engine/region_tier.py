@@ -497,7 +497,7 @@ class RegionTier:
         return write(self.threaded, self._memory.ram, self.cache.pages)
 
     def adopt_warm_code(self) -> bool:
-        """Have the code of :attr:`dbt.engine.native.NativeCode.warm_code`, if there is any that suits this machine."""
+        """Have warm code (:class:`dbt.engine.warm_code.WarmCode`), if this process has any that suits the machine."""
         found = self.threaded.native.warm_code
         return found is not None and found.adopt(self.threaded, self._memory.ram)
 

@@ -251,13 +251,14 @@ class Machine(ControlledMachine):
         ``values`` are those of an earlier state of the same machine (:class:`dbt.vm.vm_state.VmState`). Raise
         StateError if they are none. What is here need not be done by :meth:`take_over`, for which somebody waits.
         """
-        from dbt.vm.vm_state import machine_options, prepare
+        from dbt.vm.vm_state import machine_options, prepare, rehearse
 
         machine = cls(**machine_options(values), **host)
         try:
             prepare(machine._parts, values, machine._become)
             machine._prepared_for = values.get("guest")
             assert machine.tier
+            rehearse(machine, machine._parts)
         except BaseException:
             machine.close()
             raise
