@@ -81,14 +81,18 @@ class WarmCode:
         self._counters, self._stitched_size, self._listed_size = words[end : end + 3]
         #: Runs of pages of RAM: the number of the first, and how many they are.
         self._runs = list(zip(words[end + 3 :: 2], words[end + 4 :: 2], strict=True))
+        self._pages = frozenset(page for first, count in self._runs for page in range(first, first + count))
         self._stitched_at = (1 + len(words)) * _WORD
 
     def adopt(self, tier: ThreadedTier, ram: Ram) -> bool:
-        """Let a machine have the code, whose RAM is as it was in its file. Return False, and change nothing, if it has
-        another place or another template, or if it has executed something.
+        """Let a machine have the code, whose RAM was mapped from its file and whose dirty log is that since then.
+        Return False, and change nothing, if it has another place or another template, or if it has executed something,
+        or if the hypervisor has written to one of the pages.
         """
         stitched = tier.stitched
         if stitched is None or next(tier.code_pages.pages(), None) is not None or _Place.of(tier, ram) != self._place:
+            return False
+        if not self._pages.isdisjoint(ram.dirty_log.pages):
             return False
         listed_at = self._stitched_at + self._stitched_size
         listed = os.pread(self._file, self._listed_size, listed_at)

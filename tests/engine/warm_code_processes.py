@@ -51,7 +51,7 @@ _GUEST = (
     + assemble("add r4, r4, #1 ; nop ; nop ; bx lr")
 )
 #: How many instructions the model executes, which is before the guest changes code, and the others at once.
-_MODEL, _PART = 700, 1000
+_MODEL, _PART = 500, 1000
 
 
 def _forked(work: Callable[[], None]) -> None:
@@ -87,9 +87,13 @@ def main() -> None:
         while piece := os.pread(file, 1 << 20, at):
             at += os.pwrite(given, piece, at)
 
-    def other_one(name: str, state: VmState, before: int = 0, rests: bool = False, jit: JitMode = "off") -> None:
+    def other_one(
+        name: str, state: VmState, before: int = 0, writes: bool = False, rests: bool = False, jit: JitMode = "off"
+    ) -> None:
         machine, tier = _machine(state, jit)
         machine.run(fuel=before)
+        if writes:
+            machine.write(0x1000, _GUEST[0x1000:0x1004])
         has_adopted = tier.adopt_warm_code()
         for part in range(8):
             machine.run(fuel=_PART)
@@ -108,6 +112,7 @@ def main() -> None:
     _forked(lambda: other_one("compiles", template, jit="sync"))
     _forked(lambda: other_one("another-template", other))
     _forked(lambda: other_one("has-executed", template, before=100))
+    _forked(lambda: other_one("was-written", template, writes=True))
     try:
         os.pwrite(given, b"x", 0)
     except OSError as error:
