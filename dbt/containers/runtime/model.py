@@ -14,6 +14,7 @@ import secrets
 import socket
 import tempfile
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from ipaddress import IPv4Address, IPv4Network
 from typing import TYPE_CHECKING, Final
 
@@ -40,25 +41,31 @@ async def make_model(
     take: Callable[[ContainerVm], Awaitable[None]],
 ) -> None:
     """Have a model, after a while. ``start`` returns a VM that has done what a container's program waits for.
-    ``keep_code`` lets others begin with its code, and ``take`` makes the model of it when it is idle. Nothing is left
-    of a start that is cancelled.
+    ``keep_code`` lets others begin with its code. After that ``take`` makes the model of one, when it is idle. Nothing
+    is left of a start that is cancelled.
     """
     await asyncio.sleep(_AFTER_S)
-    try:
-        with tempfile.TemporaryDirectory(prefix="dbt-model-") as folder:
-            disk = os.path.join(folder, "disk")
-            make_disk(disk)
-            vm = await start(_spec(disk))
+    for use in (keep_code, partial(_take_idle, take)):  # the second one has the code of the first, as all later ones
         try:
-            await keep_code(vm)
-            await _use(vm, take)
-        finally:
-            await vm.destroy()
-    except (RuntimeFailure, OSError) as error:
-        _log.warning("containers share less memory, because there is no model: %s", error)
+            await _use(start, use)
+        except (RuntimeFailure, OSError) as error:
+            _log.warning("containers share less, because there is no model: %s", error)
 
 
-async def _use(vm: ContainerVm, take: Callable[[ContainerVm], Awaitable[None]]) -> None:
+async def _use(
+    start: Callable[[Spec], Coroutine[None, None, ContainerVm]], use: Callable[[ContainerVm], Awaitable[None]]
+) -> None:
+    with tempfile.TemporaryDirectory(prefix="dbt-model-") as folder:
+        disk = os.path.join(folder, "disk")
+        make_disk(disk)
+        vm = await start(_spec(disk))
+    try:
+        await use(vm)
+    finally:
+        await vm.destroy()
+
+
+async def _take_idle(take: Callable[[ContainerVm], Awaitable[None]], vm: ContainerVm) -> None:
     ours, theirs = socket.socketpair()
     with ours:
         with theirs:
