@@ -23,7 +23,7 @@ from dbt.containers.network.records import Attachment
 from dbt.containers.runtime.container_vm import ContainerVm
 from dbt.containers.runtime.spec import Limits, Process
 from dbt.host.net_option import Forward
-from tests.containers.runtime.boxes import NEEDS_BUSYBOX, Boxes, Said, all_of, busybox_layer
+from tests.containers.runtime.boxes import NEEDS_BUSYBOX, TIMEOUT, Boxes, Said, all_of, busybox_layer
 from tests.host.passt import passts
 
 if TYPE_CHECKING:
@@ -135,6 +135,16 @@ def fetched(port: int) -> bytes:
         return b"".join(iter(lambda: connection.recv(4096), b""))
 
 
+async def fetched_again(port: int) -> bytes:
+    """Fetch the file by a passt that has just been started, and refuses connections until it has the guest's."""
+    async with asyncio.timeout(TIMEOUT):
+        while True:
+            try:
+                return await asyncio.to_thread(fetched, port)
+            except ConnectionError:
+                await asyncio.sleep(0.05)
+
+
 @NEEDS_PASST
 def test_a_published_port(boxes: Boxes, net: Net) -> None:
     """It is free again after the container's end, and taken before. It comes again if passt ends by itself."""
@@ -149,7 +159,7 @@ def test_a_published_port(boxes: Boxes, net: Net) -> None:
             os.kill(process, signal.SIGKILL)
             while not passts(port) or process in passts(port):
                 await asyncio.sleep(0.05)
-            assert (await asyncio.to_thread(fetched, port)).endswith(b"\r\n\r\nhello\n")
+            assert (await fetched_again(port)).endswith(b"\r\n\r\nhello\n")
             assert net.said == [
                 "the program passt of a container has ended: what is outside cannot be reached at the moment"
             ]
