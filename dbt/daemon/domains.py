@@ -223,6 +223,9 @@ class Domains(KnownDomains):
         """End a machine at once."""
         with self.use(name) as record:
             record.reboots = False
+            if record.domain.state is DomainState.DEFINED and not record.persistent:
+                self._forget(record)  # which has failed when it ended
+                return
             record.domain.destroy()
             self.settle(record)
 
@@ -326,26 +329,30 @@ class Domains(KnownDomains):
         while (record := self._ended.get()) is not None:
             try:
                 self.settle(record)
-            except RequestError as error:
-                _log.error("%s", error)
-                self._tell(time(), record.name, "failed", str(error))
             except Exception:
                 _log.exception("the end of the domain %s is not settled", record.name)
 
     def settle(self, record: Record) -> None:
         """Do what is to be done for a domain whose machine has ended, unless it is done. A verb that ends one does this
-        before it is over, so that the name of a transient domain is free then.
+        before it is over, so that the name of a transient domain is free then. What is not possible is told, but not
+        raised: the machine has ended.
         """
-        with suppress(NotFound), self.use(record.name) as known:
-            if known is not record or record.domain.state is not DomainState.DEFINED:
-                return
-            if record.reboots:
-                record.reboots = False
-                self.start_from(record, None)
-            elif not record.persistent:
-                self._forget(record)
-            else:
-                remove_socket(record)
+        try:
+            with suppress(NotFound), self.use(record.name) as known:
+                if known is record and record.domain.state is DomainState.DEFINED:
+                    self._settle_one(record)
+        except RequestError as error:
+            _log.error("%s", error)
+            self._tell(time(), record.name, "failed", str(error))
+
+    def _settle_one(self, record: Record) -> None:
+        reboots, record.reboots = record.reboots, False
+        if reboots and record.domain.exit_code is not None:  # by itself: it was not saved, or moved, or destroyed
+            self.start_from(record, None)
+        elif not record.persistent:
+            self._forget(record)
+        else:
+            remove_socket(record)
 
 
 def require_file(path: str, what: str, remedy: str = "") -> None:

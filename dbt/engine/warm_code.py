@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from dbt.abi.hostmemory import seal
 from dbt.abi.layout import CODE_PAGE_STRIDE, PAGE_SHIFT
-from dbt.memory.contents import own_parts
+from dbt.memory.contents import stored
 
 if TYPE_CHECKING:
     from dbt.engine.threaded import ThreadedTier
@@ -111,7 +111,7 @@ def write(tier: ThreadedTier, ram: Ram, left_out: Collection[int]) -> int | None
     place, stitched = _Place.of(tier, ram), tier.stitched
     if place is None or stitched is None or stitched.count("resets"):
         return None
-    changed = {page for gpa, size in own_parts(ram) for page in range(gpa >> PAGE_SHIFT, gpa + size >> PAGE_SHIFT)}
+    changed = {page for gpa, size in stored(ram) for page in range(gpa >> PAGE_SHIFT, gpa + size >> PAGE_SHIFT)}
     runs = list(_runs([page for page in tier.code_pages.pages() if page not in changed and page not in left_out]))
     code, listed = stitched.code(), stitched.pages().tobytes()
     words = array("Q", (*place, stitched.count("counters"), len(code), len(listed)))

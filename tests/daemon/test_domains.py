@@ -19,7 +19,7 @@ from dbt.daemon.known_domains import Record
 from dbt.daemon.states import SavedStates
 from dbt.daemon.store import Store
 from dbt.hypervisor.domain import Domain
-from dbt.hypervisor.lifecycle import ALIVE
+from dbt.hypervisor.lifecycle import ALIVE, DomainState
 from dbt.hypervisor.threads import ThreadCarrier
 from tests.assembler import assemble
 from tests.domains.guests import GUESTS
@@ -135,6 +135,25 @@ def test_what_cannot_be_remembered_is_not_done(tmp_path: Path, disk: FullDisk) -
         for attempt in attempts[1:]:
             attempt()
         assert {one.name for one in domains.all()} == {"one", "two", "three", "four"}
+
+
+def test_what_ends_a_machine_has_done_so_also_if_its_domain_cannot_be_forgotten(tmp_path: Path, disk: FullDisk) -> None:
+    with domains_in(tmp_path) as domains:
+        states = states_of(domains, tmp_path)
+        for name in ("one", "two"):
+            domains.create(definition(tmp_path, name, "spinner"))
+        disk.fill()
+        states.save("one", str(tmp_path / "saved"))
+        domains.destroy("two")
+        assert {one.name: one.domain.state for one in domains.all()} == dict.fromkeys(
+            ("one", "two"), DomainState.DEFINED
+        )
+        with pytest.raises(HostFailed, match="no room left"):
+            domains.destroy("two")
+        disk.empty()
+        for name in ("one", "two"):
+            domains.destroy(name)
+        assert domains.all() == []
 
 
 def test_a_suspended_domain_that_cannot_go_on_stays_suspended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

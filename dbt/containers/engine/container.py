@@ -64,7 +64,9 @@ class Container(StoredContainer):
         self._beginning: asyncio.Task[ContainerVm] | None = None  # while its VM starts
         self._living: asyncio.Task[None] | None = None
         self._notes = RunningNotes(os.path.join(self.folder, "running"))
-        self._log_has_failed = self._is_shutting_down = self._is_being_restarted = False
+        self._log_has_failed = self._is_shutting_down = False
+        self._restarts_asked = 0  # restarts that are not over
+        self._is_given_up = False  # its VM has ended, or is about to, and it is removed then
 
     # -- its beginning -------------------------------------------------------------------------
 
@@ -153,7 +155,7 @@ class Container(StoredContainer):
 
     def _is_live(self, vm: ContainerVm) -> None:
         """Have a VM, and follow what it does."""
-        self.vm = vm
+        self.vm, self._is_given_up = vm, False
         self._begun = time.monotonic()
         self.log.open()
         vm.follow(self)
@@ -309,11 +311,11 @@ class Container(StoredContainer):
         except OSError as error:
             self._log_fails(error)
 
-    @property
-    def wants_files(self) -> bool:
+    def wants_the_rest(self) -> bool:
         """See :class:`dbt.containers.runtime.linked_vm.Follower`."""
-        definition = self.record.definition
-        return not definition.host.auto_remove or self._is_being_restarted or bool(definition.recording)
+        definition, place = self.record.definition, self.networks.place
+        self._is_given_up = definition.host.auto_remove and not self._restarts_asked
+        return not self._is_given_up or bool(definition.recording) or (place is not None and place.has_sent)
 
     def note_end(self, ended: Ended) -> None:
         """See :class:`dbt.containers.runtime.linked_vm.Follower`."""
@@ -348,7 +350,9 @@ class Container(StoredContainer):
             delay = await self._note_end(ended)
         if delay is not None:
             self._restarting = self.spawn(self._restart_later(delay))
-        elif self.record.definition.host.auto_remove and not self.is_being_removed and not self._is_being_restarted:
+            return
+        is_over = self._is_given_up or (self.record.definition.host.auto_remove and not self._restarts_asked)
+        if is_over and not self.is_being_removed:
             await self._remove_itself(self)
 
     async def _note_end(self, ended: Ended) -> float | None:
@@ -475,13 +479,13 @@ class Container(StoredContainer):
 
     async def restart(self, timeout: int | None, signal: str) -> None:
         """Let it end, if it runs, and start it. It is not removed between."""
-        self._is_being_restarted = True
+        self._restarts_asked += 1
         try:
             if self.record.state.running:
                 await self.stop(timeout, signal)
             await self.start()
         finally:
-            self._is_being_restarted = False
+            self._restarts_asked -= 1
         self.tell("restart")
 
     async def shut_down(self) -> None:

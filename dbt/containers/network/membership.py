@@ -18,7 +18,7 @@ from dbt.containers.network.names import Names
 from dbt.containers.network.networks import MOST_CARDS, Networks
 from dbt.containers.network.outside import Passt, check_ports, until_free
 from dbt.containers.network.records import OPTION_RATE, Attachment, Endpoint, Network
-from dbt.containers.network.switch import Card, Switch, to_card
+from dbt.containers.network.switch import Card, Member, Switch, to_card
 from dbt.host.net_option import Forward
 
 _DNS_PORT: Final = 53
@@ -115,6 +115,7 @@ class Membership:
         #: The ports of the host that are published.
         self.ports = ports
         self._cards: dict[int, Card] = {}
+        self._members: dict[int, Member] = {}
         self._outsides: dict[int, Passt] = {}
         self._lock = asyncio.Lock()
         self._plan()
@@ -186,11 +187,16 @@ class Membership:
 
     def _join(self, one: Endpoint) -> None:
         network, interface = self._networks[one.card], self._interface(one)
-        member = self._board.switch.join(self._cards[one.card], network, interface)
+        member = self._members[one.card] = self._board.switch.join(self._cards[one.card], network, interface)
         if not network.internal:
             assert network.gateway is not None
             outside = Passt(interface, mac_of(network.gateway), str(network.gateway), to_card(member), self._board.say)
             member.outside = self._outsides[one.card] = outside
+
+    @property
+    def has_sent(self) -> bool:
+        """True if a card has sent something, of which more may be about to leave."""
+        return any(member.has_sent for member in self._members.values())
 
     # -- while it runs -------------------------------------------------------------------------
 

@@ -33,7 +33,8 @@ class Outside(Protocol):
 class Member:
     """A card in a segment: its addresses, the link to it, and what it reaches outside, if anything.
 
-    ``refused`` counts the frames that it has sent from addresses which are not its own.
+    ``refused`` counts the frames that it has sent from addresses which are not its own. ``has_sent`` is True once it
+    has sent another one.
     """
 
     mac: bytes
@@ -41,6 +42,7 @@ class Member:
     link: Link
     outside: Outside | None = None
     refused: int = 0
+    has_sent: bool = False
 
 
 @dataclass(eq=False)
@@ -67,8 +69,10 @@ class Segment:
         if len(frame) < _SHORTEST or frame[6:12] != member.mac:
             member.refused += 1
         elif kind == frames.ARP:
+            member.has_sent = True
             self._forward_arp(member, frame)
         elif kind == frames.IPV4:
+            member.has_sent = True
             self._forward_packet(member, frame)
 
     def _forward_arp(self, member: Member, frame: bytes) -> None:

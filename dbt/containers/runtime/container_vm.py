@@ -242,7 +242,7 @@ class ContainerVm(LinkedVm):
                 async with asyncio.timeout(_READING_S):
                     await self.main.all_read()  # as long as there is a VM, the next process could
             self._follower.note_end(Ended(code, oom_killed, error))
-        if self._follower is None or self._follower.wants_files or self.spec.mounts:
+        if self._follower is None or self._follower.wants_the_rest() or self.spec.mounts:
             await self._wind_up()
         self._is_ending = True
         self._result.set_result(Ended(code, oom_killed, error))

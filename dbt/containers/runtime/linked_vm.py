@@ -35,9 +35,10 @@ class Follower(Protocol):
     def has_unkept(self) -> bool:
         """True if something that was read of the VM would be lost with this process."""
 
-    @property
-    def wants_files(self) -> bool:
-        """True if what the container has written is wanted after its end."""
+    def wants_the_rest(self) -> bool:
+        """Return whether what the container has written, and what it is about to send, is wanted after its end. This is
+        asked once for a VM, and what is answered stays.
+        """
 
     def note_place(self, position: int) -> None:
         """Hear up to where the guest's stream has been taken: :meth:`ContainerVm.attach` needs it."""

@@ -152,13 +152,7 @@ class ProcessCarrier(Closing):
         already, or if none can be made of this process.
         """
         vm.ask(say.Heap(), say.Files)
-        (file,) = vm.files(1)
-        try:
-            answer = self._ask(say.Model(), [file])
-        finally:
-            os.close(file)
-        if isinstance(answer, say.Failed):
-            raise RuntimeError(answer.text)
+        self._give(say.Model(), vm)
 
     def keep_code(self, vm: ProcessVm) -> None:
         """Let machines that are restored as this one was begin with the code that it has decoded and stitched since. It
@@ -167,9 +161,15 @@ class ProcessCarrier(Closing):
         """
         if not vm.ask(say.Code(), say.Files).count:
             raise RuntimeError("the machine has no code that others could have")
+        self._give(say.HaveCode(), vm)
+
+    def _give(self, message: say.Model | say.HaveCode, vm: ProcessVm) -> None:
+        """Give the file that a machine's process has sent to the zygote. Raise RuntimeError if it does not take it."""
         (file,) = vm.files(1)
         try:
-            answer = self._ask(say.HaveCode(), [file])
+            answer = self._ask(message, [file])
+        except ChannelEnded:
+            raise RuntimeError("what machines are forked from has ended") from None
         finally:
             os.close(file)
         if isinstance(answer, say.Failed):

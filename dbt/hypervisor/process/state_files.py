@@ -39,9 +39,10 @@ class StateEncoder:
 
     def files(self, state: VmState) -> tuple[int, int]:
         """Return what :func:`state_files` does."""
-        if self._last is None or self._last[0] is not state.values:
-            self._last = state.values, encode(state.values)
-        return state_files(state, self._last[1])
+        last = self._last
+        if last is None or last[0] is not state.values:
+            last = self._last = state.values, encode(state.values)
+        return state_files(state, last[1])
 
 
 def state_files(state: VmState, encoded: bytes | None = None) -> tuple[int, int]:

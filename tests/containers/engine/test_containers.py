@@ -7,6 +7,7 @@ import json
 import shutil
 import socket
 import tarfile
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -77,6 +78,17 @@ def test_one_that_removes_itself_is_there_after_a_restart(ours: TestEngine) -> N
     assert ours.ask("POST", "/containers/box/kill").status == 204
     assert ours.ask("POST", "/containers/box/wait?condition=removed").status in (200, 404)
     assert ours.ask("GET", "/containers/json?all=1").json == []
+
+
+def test_a_restart_that_fails_does_not_let_another_one_remove_the_container(ours: TestEngine) -> None:
+    container = running(ours, HostConfig={"AutoRemove": True})
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(ours.ask, "POST", f"/containers/{container}/restart?t=1&signal=SIGCONT")
+        time.sleep(0.3)  # it waits for the end of a program that does not end by this signal
+        assert ours.ask("POST", f"/containers/{container}/restart?signal=NONE").status == 400
+        assert first.result().status == 204
+    assert ours.ask("GET", f"/containers/{container}/json").json["State"]["Running"]
+    assert ours.ask("DELETE", f"/containers/{container}?force=1").status == 204
 
 
 def test_what_one_that_removes_itself_writes_to_a_volume_stays(ours: TestEngine, tmp_path: Path) -> None:
