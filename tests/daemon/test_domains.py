@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -14,7 +14,7 @@ from dbt.cli.vm.machines import OptionMachines
 from dbt.daemon.database import Database
 from dbt.daemon.definition import Definition
 from dbt.daemon.domains import RUNS, Domains
-from dbt.daemon.errors import Conflict, HostFailed
+from dbt.daemon.errors import Conflict, HostFailed, NotFound
 from dbt.daemon.known_domains import Record
 from dbt.daemon.states import SavedStates
 from dbt.daemon.store import Store
@@ -152,7 +152,8 @@ def test_what_ends_a_machine_has_done_so_also_if_its_domain_cannot_be_forgotten(
             domains.destroy("two")
         disk.empty()
         for name in ("one", "two"):
-            domains.destroy(name)
+            with suppress(NotFound):  # what hears of ends may have come so late that it could forget it
+                domains.destroy(name)
         assert domains.all() == []
 
 
