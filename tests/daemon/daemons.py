@@ -68,6 +68,13 @@ class TestDaemon:
     def define(self, name: str, guest: str, lines: Sequence[str] = (), machine: Sequence[str] = ()) -> None:
         self.ok("define", self.definition(name, guest, lines, machine))
 
+    def define_deaf(self, name: str) -> None:
+        """Define a domain on the board virt, whose guest does not hear the power key."""
+        path = self.definition(name, "branch")
+        on_virt = 'base = 0x40000000\nboard = "virt"\ncpu = "cortex-a15"'
+        path.write_text(path.read_text().replace("base = 0", on_virt))
+        self.ok("define", path)
+
     def type(self, name: str, text: bytes = b"x") -> str:
         """Type, and return what the guest answers: as many bytes, the last that it has written."""
         stats = f"/v1/domains/{name}/stats"

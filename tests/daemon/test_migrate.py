@@ -93,6 +93,19 @@ def test_what_is_persistent_stays_and_what_is_undefined_goes(pair: tuple[TestDae
     assert states(there) == {"one": "defined"}
 
 
+def test_a_reboot_that_was_asked_for_does_not_happen_where_the_machine_was(pair: tuple[TestDaemon, TestDaemon]) -> None:
+    """Its guest never hears of it, and goes on at the other daemon. There is never a second one."""
+    here, there = pair
+    here.define_deaf("one")
+    here.ok("start", "one")
+    here.ok("reboot", "one")
+    here.ok("migrate", "--live", "one", socket_of(there))
+    assert states(here) == {"one": "defined"}
+    assert states(there) == {"one": "running"}
+    here.ok("start", "one")
+    here.ok("destroy", "one")
+
+
 def test_what_cannot_be_moved_stays(pair: tuple[TestDaemon, TestDaemon]) -> None:
     here, there = pair
     here.define("one", "letters")
