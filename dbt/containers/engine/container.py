@@ -313,9 +313,15 @@ class Container(StoredContainer):
 
     def wants_the_rest(self) -> bool:
         """See :class:`dbt.containers.runtime.linked_vm.Follower`."""
-        definition, place = self.record.definition, self.networks.place
-        self._is_given_up = definition.host.auto_remove and not self._restarts_asked
-        return not self._is_given_up or bool(definition.recording) or (place is not None and place.has_sent)
+        self._is_given_up = self._removes_itself
+        place = self.networks.place
+        is_recorded = bool(self.record.definition.recording)
+        return not self._is_given_up or is_recorded or (place is not None and place.has_sent)
+
+    @property
+    def _removes_itself(self) -> bool:
+        """True if it is removed when it ends."""
+        return self.record.definition.host.auto_remove and not self._restarts_asked
 
     def note_end(self, ended: Ended) -> None:
         """See :class:`dbt.containers.runtime.linked_vm.Follower`."""
@@ -351,8 +357,7 @@ class Container(StoredContainer):
         if delay is not None:
             self._restarting = self.spawn(self._restart_later(delay))
             return
-        is_over = self._is_given_up or (self.record.definition.host.auto_remove and not self._restarts_asked)
-        if is_over and not self.is_being_removed:
+        if (self._is_given_up or self._removes_itself) and not self.is_being_removed:
             await self._remove_itself(self)
 
     async def _note_end(self, ended: Ended) -> float | None:

@@ -72,16 +72,17 @@ class ContainerVm(LinkedVm):
 
     # -- its life ------------------------------------------------------------------------------
 
-    def _lacks_core(self) -> bool:
-        return self.domain.limits.core_time != 1
-
     def have_core(self) -> None:
         """Have a whole core until the container's own program executes, and after its end: what the guest does then, or
         for the files of a container that does not run, is not that container's work.
         """
-        if self._lacks_core():
+        if self.domain.limits.core_time != 1:
             with contextlib.suppress(VmLost):  # of which others hear
                 self.domain.set_limits(core_time=1.0)
+
+    async def _have_core(self) -> None:
+        if self.domain.limits.core_time != 1:  # mostly it is, and a thread takes most of a millisecond
+            await asyncio.to_thread(self.have_core)
 
     async def begin(self, request: ContainerRequest, has_program: bool) -> None:
         """Start the container's own program in a guest that waits. Raise ProcessFailure or RuntimeFailure, after which
@@ -226,8 +227,7 @@ class ContainerVm(LinkedVm):
         code, oom_killed, error = KILLED, False, ""
         try:
             code = await self.main.wait()
-            if self._lacks_core():
-                await asyncio.to_thread(self.have_core)
+            await self._have_core()
             oom_killed = await self._was_killed_for_memory()
         except VmEnded as ended:
             if self._left_with is not None:
@@ -244,7 +244,6 @@ class ContainerVm(LinkedVm):
             self._follower.note_end(Ended(code, oom_killed, error))
         if self._follower is None or self._follower.wants_the_rest() or self.spec.mounts:
             await self._wind_up()
-        self._is_ending = True
         self._result.set_result(Ended(code, oom_killed, error))
         await self.destroy()
 
@@ -259,7 +258,7 @@ class ContainerVm(LinkedVm):
         try:
             if self.is_paused:
                 await self.resume()
-            await asyncio.to_thread(self.have_core)
+            await self._have_core()
             self._port.send(frame(ToGuest.FINISH, stream=1))
             async with asyncio.timeout(_END_S):
                 await self._has_finished.wait()

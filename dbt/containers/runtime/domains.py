@@ -58,17 +58,11 @@ class ContainerDomains:
         self._listeners[name] = listener
         return self.host.define(name, never_boot, uuid, PieceRing, **limits)
 
-    def make_model(self, domain: Domain) -> None:
-        """See :meth:`dbt.hypervisor.process.carrier.ProcessCarrier.make_model`."""
+    def take_from(self, domain: Domain, take: Callable[[ProcessVm], None]) -> None:
+        """Call ``take`` with the machine of a domain, which executes nothing meanwhile."""
         with self.host.held(domain):
             assert isinstance(domain.vm, ProcessVm)
-            self._carrier.make_model(domain.vm)
-
-    def keep_code(self, domain: Domain) -> None:
-        """See :meth:`dbt.hypervisor.process.carrier.ProcessCarrier.keep_code`."""
-        with self.host.held(domain):
-            assert isinstance(domain.vm, ProcessVm)
-            self._carrier.keep_code(domain.vm)
+            take(domain.vm)
 
     def forget(self, domain: Domain) -> None:
         """End a domain, if it has not ended, and forget it."""

@@ -7,6 +7,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
 from dbt.containers.network.interface import some_mac
@@ -31,6 +32,7 @@ from dbt.linux.template import DEFAULT_MEMORY, Hardware, container_shares, read_
 from dbt.vm.identity import Identity
 
 if TYPE_CHECKING:
+    from dbt.hypervisor.process.process_vm import ProcessVm
     from dbt.linux.container_request import ContainerRequest
     from dbt.vm.options import HostOptions
     from dbt.vm.vm_state import VmState
@@ -136,8 +138,9 @@ class Runtime:
         await self._begin(vm, start)
         self._started += 1
         if self._model is None and self._started >= model.WORTH_IT:
-            making = model.make_model(self._start_model, self._keep_code, self._take_model)
-            self._model = asyncio.get_running_loop().create_task(making)
+            carrier = self._carrier
+            uses = (partial(self._take_from, take) for take in (carrier.keep_code, carrier.make_model))
+            self._model = asyncio.get_running_loop().create_task(model.make_model(self._start_model, *uses))
         await _connect(vm, connection)
         await vm.begin(request, has_program)
         return vm
@@ -145,17 +148,10 @@ class Runtime:
     async def _start_model(self, spec: Spec) -> ContainerVm:
         return await self._start(spec, model_request, False, None)
 
-    async def _keep_code(self, vm: ContainerVm) -> None:
-        """Let containers begin with the code that this one has. Raise RuntimeFailure."""
+    async def _take_from(self, take: Callable[[ProcessVm], None], vm: ContainerVm) -> None:
+        """Let containers share something that the process of this one has. Raise RuntimeFailure."""
         try:
-            await asyncio.to_thread(self._domains.keep_code, vm.domain)
-        except (RuntimeError, OSError) as error:
-            raise RuntimeFailure(str(error)) from None
-
-    async def _take_model(self, vm: ContainerVm) -> None:
-        """Let containers share what they have in memory as the process of this one has it. Raise RuntimeFailure."""
-        try:
-            await asyncio.to_thread(self._domains.make_model, vm.domain)
+            await asyncio.to_thread(self._domains.take_from, vm.domain, take)
         except (RuntimeError, OSError) as error:
             raise RuntimeFailure(str(error)) from None
 

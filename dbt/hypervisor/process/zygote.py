@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
@@ -128,10 +128,10 @@ class Zygote:
                     channel.send(self._spawned(message, file))
                 case say.Model():
                     (file,) = channel.take_files(1)
-                    channel.send(self._take_model(file))
+                    channel.send(_tried(self._take_model, file))
                 case say.HaveCode():
                     (file,) = channel.take_files(1)
-                    channel.send(self._have_code(file))
+                    channel.send(_tried(self._have_code, file))
                 case say.Reap(pid):
                     channel.send(say.Reaped(_reap(pid)))
                     if self._early_compilers is not None and self._early_compilers.has_ended:
@@ -201,32 +201,27 @@ class Zygote:
         compiler.close()
         return say.Spawned(pid)
 
-    def _take_model(self, file: int) -> say.FromZygote:
-        """Have a model, whose file is closed, and return the answer."""
+    def _take_model(self, file: int) -> None:
+        """Have a model, whose file is closed. Raise ValueError or OSError."""
         try:
             if self._originals is None:
                 raise ValueError("the zygote has not put its memory in order, so nothing is equal to a model")
             self._originals.take_model(file)
-        except (ValueError, OSError) as error:
-            return say.Failed(type(error).__name__, str(error))
         finally:
             os.close(file)
-        return say.Ready()
 
-    def _have_code(self, file: int) -> say.FromZygote:
-        """Have the code of a model for machines that are forked from now on, and return the answer."""
+    def _have_code(self, file: int) -> None:
+        """Have the code of a model for machines that are forked from now on. Raise ValueError or OSError."""
         from dbt.engine.warm_code import WarmCode
 
         assert self._native is not None
-        if self._native.warm_code is not None:
-            os.close(file)
-            return say.Failed(ValueError.__name__, "there is the code of a model already")
         try:
+            if self._native.warm_code is not None:
+                raise ValueError("there is the code of a model already")
             self._native.warm_code = WarmCode(file)
-        except OSError as error:
+        except BaseException:
             os.close(file)
-            return say.Failed(OSError.__name__, str(error))
-        return say.Ready()
+            raise
 
     def _be_machine(self, message: say.Spawn, file: int, compiler: socket.socket) -> NoReturn:
         status = 1
@@ -325,6 +320,15 @@ def _warm_up_as(machine: Machine) -> None:
     from dbt.hypervisor.process.vm_process import VmProcess
 
     VmProcess("warm-up", UUID(int=0), None, Strictness.OFF).warm_up(machine)
+
+
+def _tried(take: Callable[[int], None], file: int) -> say.FromZygote:
+    """Take a file, and return the answer."""
+    try:
+        take(file)
+    except (ValueError, OSError) as error:
+        return say.Failed(type(error).__name__, str(error))
+    return say.Ready()
 
 
 def _reap(pid: int) -> int | None:
