@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import platform
+import re
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 from dbt.hypervisor import Clock, Host, ProcessCarrier
 from dbt.hypervisor.process.process_vm import ProcessVm
 from tests.domains.guests import boot
 from tests.waiting import wait_until
 
+_LINUX = tuple(int(part) for part in re.findall("[0-9]+", platform.release())[:2])
 ROOT = Path(__file__).resolve().parents[2]
 #: It moves its memory into a file, and a forked process of it uses objects, changes some, and gives memory back.
 _SCRIPT = """
@@ -113,6 +118,61 @@ print(sum(map(sum, pieces)))
 """
 
 
+#: A forked process says to which pages it has written, and another one has them for itself before it writes.
+_AHEAD = """
+import ctypes, gc, os
+from array import array
+from dbt.engine.native import NativeCode
+from dbt.hypervisor.process.originals import Originals
+
+pieces = [bytearray(8192) for _ in range(1000)]
+gc.collect()
+gc.freeze()
+originals = Originals(NativeCode.share(print))
+
+def own_kb():
+    with open("/proc/self/smaps_rollup") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("Private_Dirty:"))
+
+def forked(act):
+    pid = os.fork()
+    if pid == 0:
+        originals.keep_maps_open()
+        act()
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
+
+def notes():
+    for piece in pieces:
+        piece[4096] = 1
+    originals.note_pages()
+    os.sendfile(given, originals.noted_pages(), 0, 1 << 20)
+
+def copies():
+    before = own_kb()
+    originals.copy_pages(runs)
+    print(own_kb() - before, sum(map(sum, pieces)), flush=True)
+
+given = os.memfd_create("given")
+forked(notes)
+runs = originals.copied_ahead(given)
+places = [ctypes.addressof(ctypes.c_char.from_buffer(piece, 4096)) for piece in pieces]
+print(all(any(start <= place < start + size for start, size in runs) for place in places))
+print(runs == sorted(runs) and all(a + size < b for (a, size), (b, _) in zip(runs, runs[1:])))
+print(sum(size for _, size in runs) >> 10, flush=True)
+forked(copies)
+for words in ([0, 1 << 20], [0xFFFFFFFF]):
+    os.ftruncate(given, 0)
+    os.pwrite(given, array("I", words).tobytes(), 0)
+    try:
+        originals.copied_ahead(given)
+    except ValueError as error:
+        print(error)
+os.ftruncate(given, 0)
+print(originals.copied_ahead(given))
+"""
+
+
 def private_kb(pid: int) -> int:
     """Return what a process has of the host for itself (proc(5), smaps_rollup), in KiB."""
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
@@ -131,6 +191,19 @@ def test_what_is_equal_is_shared_again_and_nothing_else_changes() -> None:
     assert texts_are_there == changes_are_there == "True"
     assert threaded == "0"
     assert parent == "True 0"
+
+
+@pytest.mark.skipif(_LINUX < (5, 14), reason="madvise(MADV_POPULATE_WRITE) needs Linux 5.14")
+def test_what_a_process_will_write_to_can_be_copied_ahead() -> None:
+    done = subprocess.run([sys.executable, "-c", _AHEAD], cwd=ROOT, capture_output=True, text=True, check=True)
+    all_places, in_order, size, copied, *refused, empty = done.stdout.splitlines()
+    assert all_places == in_order == "True"
+    more, total = map(int, copied.split())
+    assert int(size) >= 4000
+    assert more >= 3600  # to some it had written before
+    assert total == 0, "what is copied ahead is as it was"
+    assert refused == 2 * ["a page that is none of the memory of this process"]
+    assert empty == "[]"
 
 
 def test_what_is_equal_to_a_model_is_shared_and_nothing_else_changes() -> None:

@@ -109,6 +109,48 @@ def test_the_end_of_the_zygote_is_no_end_of_a_domain() -> None:
         assert one.usage.instructions > 0
 
 
+def children(pid: int) -> set[int]:
+    return set(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
+
+
+def test_with_a_model_the_process_of_the_next_machine_is_forked_ahead() -> None:
+    with ProcessCarrier() as carrier, Host(1, Clock.LOCKSTEP, 1_000_000, carrier=carrier) as host:
+        domains = [host.define(name, boot("memory")) for name in ("one", "two", "three", "four", "five")]
+        for domain in domains[:2]:  # before the second one the zygote puts its memory in order
+            domain.start()
+            host.run(periods=1)
+        carrier.note_pages(vm_of(domains[1]))
+        carrier.make_model(vm_of(domains[1]))
+        assert carrier._zygote is not None
+        zygote = carrier._zygote.pid
+        known = children(zygote)
+
+        def forked_ahead() -> int:
+            end = monotonic() + 60
+            while not (more := children(zygote) - known):
+                assert monotonic() < end
+                sleep(0.01)
+            known.update(more)
+            (pid,) = more
+            return pid
+
+        ahead = forked_ahead()
+        domains[2].start()
+        assert vm_of(domains[2]).pid == ahead
+        killed = forked_ahead()
+        os.kill(killed, signal.SIGKILL)
+        domains[3].start()
+        assert vm_of(domains[3]).pid not in (ahead, killed)
+        known.add(vm_of(domains[3]).pid)
+        assert not Path(f"/proc/{killed}").exists(), "nobody has waited for it"
+        ahead = forked_ahead()
+        host.run(periods=3)
+        assert len({domain.state_hash() for domain in domains[2:4]}) == 1, "they have executed the same"
+        pidfd = os.pidfd_open(ahead)
+    assert select.select([pidfd], [], [], 60)[0], "it ends with the zygote"
+    os.close(pidfd)
+
+
 def test_a_function_that_cannot_be_sent_is_refused(processes: ProcessCarrier) -> None:
     def local(console: Console) -> Machine:
         return Machine(1 << 20, console=console)

@@ -25,6 +25,9 @@ from dbt.containers.runtime.spec import Limits, Process, RuntimeFailure, Spec
 if TYPE_CHECKING:
     from dbt.containers.runtime.container_vm import ContainerVm
 
+    _Start = Callable[[Spec], Coroutine[None, None, ContainerVm]]
+    _Use = Callable[[ContainerVm], Awaitable[None]]
+
 _log: Final = logging.getLogger(__name__)
 #: How many VMs have been started when a model is made. It takes a second of a processor's time, once.
 WORTH_IT: Final = 2
@@ -35,26 +38,21 @@ _IDLE_S: Final = 2.5
 _FILES: Final = ("/etc/hosts", "/etc/hostname", "/etc/resolv.conf")
 
 
-async def make_model(
-    start: Callable[[Spec], Coroutine[None, None, ContainerVm]],
-    keep_code: Callable[[ContainerVm], Awaitable[None]],
-    take: Callable[[ContainerVm], Awaitable[None]],
-) -> None:
+async def make_model(start: _Start, keep_code: _Use, note: _Use, take: _Use) -> None:
     """Have a model, after a while. ``start`` returns a VM that has done what a container's program waits for.
-    ``keep_code`` lets others begin with its code. After that ``take`` makes the model of one, when it is idle. Nothing
-    is left of a start that is cancelled.
+    ``keep_code`` lets others begin with its code. Of another VM ``note`` remembers what it has written to, and ``take``
+    makes the model of it, when it is idle. Nothing is left of a start that is cancelled.
     """
     await asyncio.sleep(_AFTER_S)
-    for use in (keep_code, partial(_take_idle, take)):  # the second one has the code of the first, as all later ones
+    # The second one has the code of the first, as all later ones.
+    for use in (keep_code, partial(_take_idle, note, take)):
         try:
             await _use(start, use)
         except (RuntimeFailure, OSError) as error:
             _log.warning("containers share less, because there is no model: %s", error)
 
 
-async def _use(
-    start: Callable[[Spec], Coroutine[None, None, ContainerVm]], use: Callable[[ContainerVm], Awaitable[None]]
-) -> None:
+async def _use(start: _Start, use: _Use) -> None:
     with tempfile.TemporaryDirectory(prefix="dbt-model-") as folder:
         disk = os.path.join(folder, "disk")
         make_disk(disk)
@@ -65,7 +63,8 @@ async def _use(
         await vm.destroy()
 
 
-async def _take_idle(take: Callable[[ContainerVm], Awaitable[None]], vm: ContainerVm) -> None:
+async def _take_idle(note: _Use, take: _Use, vm: ContainerVm) -> None:
+    await note(vm)
     ours, theirs = socket.socketpair()
     with ours:
         with theirs:

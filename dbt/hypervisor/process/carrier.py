@@ -146,13 +146,20 @@ class ProcessCarrier(Closing):
         """See :class:`dbt.hypervisor.carrier.Carrier`."""
         return [self._watched[file] for file, _ in self._epoll.poll(0) if file in self._watched]
 
+    def note_pages(self, vm: ProcessVm) -> None:
+        """Let the process of a machine remember what it has written to until now, if :meth:`make_model` will be called
+        for it: a process for the next machine is then forked ahead, and has these pages. Raise VmLost, and RuntimeError
+        if there can be no model of this process.
+        """
+        vm.ask(say.NotePages(), say.Ready)
+
     def make_model(self, vm: ProcessVm) -> None:
         """Let machines share what they have in memory as it is in the process of this one, which has been restored as
         they are. It may have met nothing that others must not see. Raise VmLost, and RuntimeError if there is a model
         already, or if none can be made of this process.
         """
         vm.ask(say.Heap(), say.Files)
-        self._give(say.Model(), vm)
+        self._give(say.Model(), vm.files(2))
 
     def keep_code(self, vm: ProcessVm) -> None:
         """Let machines that are restored as this one was begin with the code that it has decoded and stitched since. It
@@ -161,17 +168,17 @@ class ProcessCarrier(Closing):
         """
         if not vm.ask(say.Code(), say.Files).count:
             raise RuntimeError("the machine has no code that others could have")
-        self._give(say.HaveCode(), vm)
+        self._give(say.HaveCode(), vm.files(1))
 
-    def _give(self, message: say.Model | say.HaveCode, vm: ProcessVm) -> None:
-        """Give the file that a machine's process has sent to the zygote. Raise RuntimeError if it does not take it."""
-        (file,) = vm.files(1)
+    def _give(self, message: say.Model | say.HaveCode, files: Sequence[int]) -> None:
+        """Give files that a machine's process has sent to the zygote. Raise RuntimeError if it does not take them."""
         try:
-            answer = self._ask(message, [file])
+            answer = self._ask(message, files)
         except ChannelEnded:
             raise RuntimeError("what machines are forked from has ended") from None
         finally:
-            os.close(file)
+            for file in files:
+                os.close(file)
         if isinstance(answer, say.Failed):
             raise RuntimeError(answer.text)
 

@@ -61,7 +61,7 @@ class Spawn(_Message):
 
 class Model(_Message):
     """To a zygote: have a model of the memory of machines (:mod:`dbt.hypervisor.process.originals`). The answer to a
-    :class:`Heap` comes along.
+    :class:`Heap` comes along. If that has pages, a process for the next machine is forked ahead from now on.
     """
 
 
@@ -172,8 +172,14 @@ class Save(_Message):
     """Return the state, as two files that come along."""
 
 
+class NotePages(_Message):
+    """Remember which pages of its heap the process has for itself now."""
+
+
 class Heap(_Message):
-    """Give back memory, and send what the process still has for itself of its heap, as a file."""
+    """Give back memory, and send what the process still has for itself of its heap, and which pages it had for itself
+    when it was asked to remember, as two files.
+    """
 
 
 class Code(_Message):
@@ -327,6 +333,7 @@ ToVm = (
     | SetMemory
     | WaitUntil
     | Save
+    | NotePages
     | Heap
     | Code
     | Hash

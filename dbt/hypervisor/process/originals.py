@@ -19,6 +19,7 @@ import fcntl
 import os
 import re
 import threading
+from array import array
 from collections.abc import Iterable, Iterator
 from mmap import PAGESIZE
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -36,6 +37,7 @@ _LEAST: Final = 64 << 10
 _MOST: Final = 64 << 20
 _MAPPING: Final = re.compile(rb"([0-9a-f]+)-([0-9a-f]+) rw-p ([0-9a-f]+) \S+ \d+ *(.*)")
 _libc: Final = ctypes.CDLL(None)
+_MADV_POPULATE_WRITE: Final = 23
 #: How much of a file is copied, and how much of a list is read, at once.
 _PIECE: Final = 1 << 16
 _LITTLE: Final = 1 << 12
@@ -103,9 +105,11 @@ class Originals:
         self._map = _function(native, "map_equal", pointer, number, pointer, pointer, handle, number, pointer)
         self._madvise, self._mmap = _address_of(_libc.madvise), _address_of(_libc.mmap)
         self._maps = -1
+        self._noted = array("I")
         with open(_MAPS, "rb") as maps:
             found = [one for one in _mappings(maps) if _is_heap(one)]
         self._size = sum(one.size for one in found)
+        self._addresses: list[tuple[int, int]] = []  # where the pages of the file were, in its order: address and size
         self._file, self._model = _File("dbt-originals", self._size), _File("dbt-model", self._size)
         self._model.keep_unchanged()
         self._model.show()
@@ -114,6 +118,7 @@ class Originals:
         at = 0
         for one in found:
             put(None, one.address, one.size, copy.address + at, self._file.handle, at, self._mmap)
+            self._addresses.append((one.address, one.size))
             at += one.size
         copy.close()
         seal(self._file.handle)
@@ -147,6 +152,21 @@ class Originals:
                     pages += self._map(*place, file.at(one.offset), file.handle, one.offset, self._mmap)
         return pages * PAGESIZE
 
+    def note_pages(self) -> None:
+        """Remember which pages this process has for itself now: those that each writes to that begins as it did."""
+        self._noted = array("I")
+        for one, _ in self._heap():
+            first, own = one.offset // PAGESIZE, own_pages(Hva(one.address), one.size)
+            self._noted.extend(first + number for number, is_own in enumerate(own) if is_own)
+
+    def noted_pages(self) -> int:
+        """Return a file in memory with what :meth:`note_pages` has remembered, for :meth:`copied_ahead`. The caller
+        closes it.
+        """
+        file = os.memfd_create("dbt-pages", os.MFD_CLOEXEC)
+        os.pwrite(file, self._noted.tobytes(), 0)
+        return file
+
     def own_heap(self) -> int:
         """Return a file in memory with what this process has for itself, in the places of the originals, from which
         a model can be made. The caller closes it.
@@ -169,7 +189,35 @@ class Originals:
                 if one.name.startswith(file.name) and one.address != file.at(one.offset):
                     yield one, file
 
+    def copy_pages(self, runs: Iterable[tuple[int, int]]) -> None:
+        """Have pages for itself before it writes to them: :meth:`copied_ahead`. A host that cannot do
+        that, with a Linux before 5.14, copies each when it is written to.
+        """
+        for address, size in runs:
+            if _libc.madvise(ctypes.c_void_p(address), ctypes.c_size_t(size), _MADV_POPULATE_WRITE):
+                return
+
     # -- in the process from which others are forked -----------------------------------------------
+
+    def copied_ahead(self, noted: int) -> list[tuple[int, int]]:
+        """Return address and size of each part of the memory that is in an answer to :meth:`noted_pages`. Raise
+        ValueError for what is none.
+        """
+        words = array("I", os.pread(noted, self._size // PAGESIZE * array("I").itemsize, 0))
+        if words and max(words) * PAGESIZE >= self._size:
+            raise ValueError("a page that is none of the memory of this process")
+        pages, at, runs = set(words), 0, list[tuple[int, int]]()
+        for start, size in self._addresses:
+            for number in range(size // PAGESIZE):
+                if at + number not in pages:
+                    continue
+                address = start + number * PAGESIZE
+                if runs and sum(runs[-1]) == address:
+                    runs[-1] = runs[-1][0], runs[-1][1] + PAGESIZE
+                else:
+                    runs.append((address, PAGESIZE))
+            at += size // PAGESIZE
+        return runs
 
     def take_model(self, heap: int) -> None:
         """Have a model: what a process has answered to :meth:`own_heap`. Raise ValueError if there is one already, or

@@ -139,12 +139,12 @@ class VmProcess:
             _libc.malloc_trim(0)
         self._rests.rested(deep)
 
-    def _heap(self) -> int:
-        """Rest, and return a file with what this process still has for itself of its heap. The caller closes it."""
+    @property
+    def _shared(self) -> Originals:
+        """The memory that this process had when it was forked."""
         if self._originals is None:
             raise RuntimeError("this process was forked before the memory that it has was put in order")
-        self._rest(deep=True)
-        return self._originals.own_heap()
+        return self._originals
 
     def _await_message(self, channel: Channel[say.ToVm]) -> None:
         """Return when the host has said something. Meanwhile tell it once if something comes for the guest, and give
@@ -172,8 +172,12 @@ class VmProcess:
                 case say.Save():
                     with self.machine.save() as state:
                         return say.Saved(), state_files(state)
+                case say.NotePages():
+                    self._shared.note_pages()
+                    return say.Ready(), ()
                 case say.Heap():
-                    return say.Files(1), [self._heap()]
+                    self._rest(deep=True)
+                    return say.Files(2), [self._shared.own_heap(), self._shared.noted_pages()]
                 case say.Code():
                     code = self.machine.tier.warm_code() if isinstance(self.machine.tier, RegionTier) else None
                     return say.Files(0 if code is None else 1), [] if code is None else [code]

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
 
 from dbt.hypervisor.jail.measures import Strictness
 from dbt.hypervisor.process import messages as say
-from dbt.hypervisor.process.channel import Channel, ChannelEnded
+from dbt.hypervisor.process.channel import Channel, ChannelEnded, Late
 from dbt.hypervisor.process.compilers import add_machine
 
 if TYPE_CHECKING:
@@ -37,6 +37,10 @@ _WAIT: Final = bytes.fromhex("900f07ee fdffffea")
 _VIRT_RAM: Final = 0x40000000
 #: How many seconds nobody may ask for anything, before a zygote that hurries settles.
 _SETTLES_AFTER_S: Final = 1.0
+#: How many seconds after the start of a machine the process of the next one is forked: that one executes meanwhile.
+_AHEAD_AFTER_S: Final = 0.05
+#: How long that one may take to answer, in seconds, before another one is forked.
+_ANSWER_S: Final = 0.2
 #: How long a process whose machine is lost may take to end by itself, in seconds.
 _GRACE_S: Final = 0.2
 #: What machines import when they need it, which they cannot any more in their jails: all modules of these rooms, and
@@ -107,6 +111,8 @@ class Zygote:
         self._compilers: CompilersProcess | None = None
         self._early_compilers: CompilersProcess | None = None
         self._has_spawned = False
+        self._ahead: Ahead | None = None
+        self._copied: list[tuple[int, int]] = []  # address and size of what processes write to that are forked ahead
         if hurries:
             self._import()
 
@@ -116,6 +122,8 @@ class Zygote:
         while True:
             if self._native is not None and self._originals is None and not channel.has_data(_SETTLES_AFTER_S):
                 self._settle()
+            if self._copied and self._ahead is None and not channel.has_data(_AHEAD_AFTER_S):
+                self._ahead = self._fork_ahead()
             match channel.receive():
                 case say.Preload(path, modules, jail):
                     sys.path[:] = path
@@ -127,11 +135,9 @@ class Zygote:
                     (file,) = channel.take_files(1)
                     channel.send(self._spawned(message, file))
                 case say.Model():
-                    (file,) = channel.take_files(1)
-                    channel.send(_tried(self._take_model, file))
+                    channel.send(_tried(self._take_model, *channel.take_files(2)))
                 case say.HaveCode():
-                    (file,) = channel.take_files(1)
-                    channel.send(_tried(self._have_code, file))
+                    channel.send(_tried(self._have_code, *channel.take_files(1)))
                 case say.Reap(pid):
                     channel.send(say.Reaped(_reap(pid)))
                     if self._early_compilers is not None and self._early_compilers.has_ended:
@@ -186,29 +192,87 @@ class Zygote:
             self._compilers = self._fork_compilers()
 
     def _spawned(self, message: say.Spawn, file: int) -> say.FromZygote:
-        """Fork the process of a machine, and return the answer. ``file`` is its socket."""
-        assert self._compilers is not None
-        compiler = add_machine(self._compilers.control)
+        """Have the process of a machine, and return the answer. ``file`` is its socket."""
         try:
-            pid = os.fork()
+            ahead, self._ahead = self._ahead, None
+            if ahead is not None and ahead.begin(message, file):
+                return say.Spawned(ahead.pid)
+            return say.Spawned(self._fork(lambda compiler: self._be_machine(message, file, compiler)))
         except OSError as error:
-            os.close(file)
-            compiler.close()
             return say.Failed(OSError.__name__, str(error))
-        if pid == 0:
-            self._be_machine(message, file, compiler)
-        os.close(file)
-        compiler.close()
-        return say.Spawned(pid)
+        finally:
+            os.close(file)
 
-    def _take_model(self, file: int) -> None:
-        """Have a model, whose file is closed. Raise ValueError or OSError."""
+    def _fork(self, be_machine: Callable[[socket.socket], None]) -> int:
+        """Fork the process of a machine, which gets the socket to what forks compilers. Raise OSError."""
+        assert self._compilers is not None
+        with add_machine(self._compilers.control) as compiler:
+            pid = os.fork()
+            if pid == 0:
+                self._be_forked(be_machine, compiler)
+        return pid
+
+    def _be_forked(self, be_machine: Callable[[socket.socket], None], compiler: socket.socket) -> NoReturn:
+        status = 1
+        try:
+            self._channel.close()
+            assert self._compilers is not None
+            self._compilers.control.close()
+            be_machine(compiler)
+            status = 0
+        except BaseException:
+            import traceback
+
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+
+    def _be_machine(self, message: say.Spawn, file: int, compiler: socket.socket) -> None:
+        from dbt.hypervisor.process.vm_process import run
+
+        run(socket.socket(fileno=file), message, compiler, self._originals)
+
+    def _fork_ahead(self) -> Ahead | None:
+        """Fork the process of the next machine, or return None if the host refuses. It is asked for again then."""
+        ours, theirs = socket.socketpair()
+
+        def be_ahead(compiler: socket.socket) -> None:
+            ours.close()
+            assert self._originals is not None
+            self._originals.copy_pages(self._copied)
+            channel: Channel[say.ToZygote] = Channel(theirs, say.ToZygote)
+            with suppress(ChannelEnded):
+                message = channel.receive()
+                assert isinstance(message, say.Spawn)
+                (file,) = channel.take_files(1)
+                channel.send(say.Ready())
+                channel.close()
+                self._be_machine(message, file, compiler)
+
+        with theirs:
+            try:
+                return Ahead(self._fork(be_ahead), Channel(ours, say.FromZygote))
+            except OSError:
+                ours.close()
+                return None
+
+    def _drop_ahead(self) -> None:
+        """End the process of the next machine, because later ones have more."""
+        if self._ahead is not None:
+            self._ahead.end()
+            self._ahead = None
+
+    def _take_model(self, heap: int, noted: int) -> None:
+        """Have a model, whose files are closed. Raise ValueError or OSError."""
         try:
             if self._originals is None:
                 raise ValueError("the zygote has not put its memory in order, so nothing is equal to a model")
-            self._originals.take_model(file)
+            self._originals.take_model(heap)
+            self._drop_ahead()
+            self._copied = self._originals.copied_ahead(noted)
         finally:
-            os.close(file)
+            os.close(heap)
+            os.close(noted)
 
     def _have_code(self, file: int) -> None:
         """Have the code of a model for machines that are forked from now on. Raise ValueError or OSError."""
@@ -219,26 +283,10 @@ class Zygote:
             if self._native.warm_code is not None:
                 raise ValueError("there is the code of a model already")
             self._native.warm_code = WarmCode(file)
+            self._drop_ahead()
         except BaseException:
             os.close(file)
             raise
-
-    def _be_machine(self, message: say.Spawn, file: int, compiler: socket.socket) -> NoReturn:
-        status = 1
-        try:
-            self._channel.close()
-            assert self._compilers is not None
-            self._compilers.control.close()
-            from dbt.hypervisor.process.vm_process import run
-
-            run(socket.socket(fileno=file), message, compiler, self._originals)
-            status = 0
-        except BaseException:
-            import traceback
-
-            traceback.print_exc()
-        finally:
-            os._exit(status)
 
     def _fork_compilers(self) -> CompilersProcess:
         """Fork the process that forks compilers."""
@@ -255,6 +303,29 @@ class Zygote:
                 os._exit(0)
         theirs.close()
         return CompilersProcess(pid, ours)
+
+
+class Ahead(NamedTuple):
+    """The process of the next machine, which nobody has asked for yet, and the channel at which it hears of that."""
+
+    pid: int
+    channel: Channel[say.FromZygote]
+
+    def begin(self, message: say.Spawn, file: int) -> bool:
+        """Let it be the process of a machine. Return False, and end it, if it does not answer."""
+        try:
+            self.channel.send(message, [file])
+            self.channel.receive(time.monotonic() + _ANSWER_S)
+        except (ChannelEnded, Late):
+            self.end()
+            return False
+        self.channel.close()
+        return True
+
+    def end(self) -> None:
+        self.channel.close()
+        os.kill(self.pid, signal.SIGKILL)
+        os.waitpid(self.pid, 0)
 
 
 class CompilersProcess(NamedTuple):
@@ -322,10 +393,10 @@ def _warm_up_as(machine: Machine) -> None:
     VmProcess("warm-up", UUID(int=0), None, Strictness.OFF).warm_up(machine)
 
 
-def _tried(take: Callable[[int], None], file: int) -> say.FromZygote:
-    """Take a file, and return the answer."""
+def _tried(take: Callable[..., None], *files: int) -> say.FromZygote:
+    """Take files, and return the answer."""
     try:
-        take(file)
+        take(*files)
     except (ValueError, OSError) as error:
         return say.Failed(type(error).__name__, str(error))
     return say.Ready()
