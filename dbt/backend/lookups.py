@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from dbt.abi.layout import PAGE_SIZE
 from dbt.frontend.forming import Block, Place, Region
-from dbt.frontend.graph import graph_of, loops
+from dbt.frontend.graph import graph_of, nested_loops
 from isa.arm.operands import PC
 from isa.ir.operations import PURE
 from isa.ir.queries import registers_written
@@ -55,7 +55,7 @@ def find_lookups(region: Region) -> Lookups:
 def _unchanged_registers(region: Region) -> dict[Place, frozenset[int]]:
     """Return, for each block in a loop, the registers that its innermost loop does not write."""
     found: dict[Place, frozenset[int]] = {}
-    for loop in loops(graph_of(region)):
+    for loop in nested_loops(graph_of(region)):
         written = set[int]().union(
             *(registers_written(insn.uops) for place in loop for insn in region.blocks[place].insns)
         )

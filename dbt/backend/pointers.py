@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from dbt.frontend.forming import Place, Region
-from dbt.frontend.graph import graph_of, loops
+from dbt.frontend.graph import graph_of, nested_loops
 from isa.ir.queries import registers_chosen, registers_loaded, registers_moved
 from isa.ir.uop import Uop
 
@@ -23,7 +23,7 @@ def followed_pointers(region: Region) -> dict[Place, frozenset[int]]:
     of that, or to the value of another register if a condition holds.
     """
     found: dict[Place, frozenset[int]] = {}
-    for loop in loops(graph_of(region)):
+    for loop in nested_loops(graph_of(region)):
         insns = [insn.uops for place in loop for insn in region.blocks[place].insns]
         loaded = set[int]().union(*map(registers_loaded, insns))
         moves = [move for uops in insns for move in registers_moved(uops)]

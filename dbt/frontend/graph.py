@@ -55,19 +55,52 @@ def loops(graph: Graph) -> Iterator[set[Place]]:
 
     What is within a loop is what can still be repeated without the edges to the block where the search came to it.
     """
+    return (loop for _, loop in _loops(graph))
+
+
+def nested_loops(graph: Graph) -> Iterator[set[Place]]:
+    """Yield the loops, and within one of them the inner loop that has the same head, if there is one.
+
+    A region is entered at the head of the innermost loop, which is the head of the outer ones then, too. A compiler
+    puts what leads into a loop before it. So what leads back from lower addresses belongs to an outer loop.
+    """
+    for head, loop in _loops(graph):
+        yield loop
+        latches = [place for place in loop if head in graph[place]]
+        inner = [place for place in latches if place.calls == head.calls and place.pc >= head.pc]
+        if 0 < len(inner) < len(latches):
+            within = {place: [to for to in graph[place] if to in loop and to != head] for place in loop - {head}}
+            found = {head, *_leading_to(inner, _sources({head: [], **within}), set())}
+            if found != loop:
+                yield found
+
+
+def _loops(graph: Graph) -> Iterator[tuple[Place, set[Place]]]:
+    """Yield the loops, each with the block where the search came to it."""
+    sources, done = _sources(graph), set[Place]()
+    for head in reversed(search(graph, graph).left):  # what leads to it is a strongly connected component
+        loop = _leading_to([head], sources, done)
+        if len(loop) > 1 or (loop and head in graph[head]):
+            yield head, loop
+            yield from _loops({place: [to for to in graph[place] if to in loop and to != head] for place in loop})
+
+
+def _sources(graph: Graph) -> Graph:
+    """Return what leads to each block."""
     sources: dict[Place, list[Place]] = {place: [] for place in graph}
     for place, successors in graph.items():
         for to in successors:
             sources[to].append(place)
-    done = set[Place]()
-    for head in reversed(search(graph, graph).left):  # what leads to it is a strongly connected component
-        loop, queue = set[Place](), [head]
-        while queue:
-            place = queue.pop()
-            if place not in done:
-                done.add(place)
-                loop.add(place)
-                queue += sources[place]
-        if len(loop) > 1 or (loop and head in graph[head]):
-            yield loop
-            yield from loops({place: [to for to in graph[place] if to in loop and to != head] for place in loop})
+    return sources
+
+
+def _leading_to(places: Iterable[Place], sources: Graph, done: set[Place]) -> set[Place]:
+    """Return these blocks and what leads to them, but for those that are ``done``. They are done afterwards."""
+    found, queue = set[Place](), list(places)
+    while queue:
+        place = queue.pop()
+        if place not in done:
+            done.add(place)
+            found.add(place)
+            queue += sources[place]
+    return found
