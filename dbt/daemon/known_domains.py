@@ -23,6 +23,7 @@ from dbt.daemon.definition import Definition
 from dbt.daemon.errors import Conflict, HostFailed, NotFound
 from dbt.daemon.machines import GuestBoot, MachineMaker
 from dbt.daemon.store import Store, StoredDomain
+from dbt.host.endpoint import remove_abandoned
 from dbt.hypervisor.carrier import VmLost
 from dbt.hypervisor.domain import Domain
 from dbt.hypervisor.host import Host
@@ -297,7 +298,9 @@ class KnownDomains:
 
 
 def remove_socket(record: Record) -> None:
-    """Remove the socket of a domain's XenStore, if its machine had no time for it. Precondition: it has none now."""
+    """Remove the socket of a domain's XenStore, if its machine had no time for it. Precondition: it has none now. Its
+    definition may name a place at which somebody else is, or a file of the user's: that stays.
+    """
     if record.boot.xenstore is not None:
-        with suppress(FileNotFoundError):
-            os.unlink(record.boot.xenstore)
+        with suppress(OSError):
+            remove_abandoned(record.boot.xenstore)

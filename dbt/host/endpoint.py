@@ -159,7 +159,7 @@ def _reachable(path: str) -> Iterator[str]:
 
 def _listen_unix(path: str) -> Listener:
     """Listen at a path, for this user alone. A socket that nobody listens at any more is replaced."""
-    _remove_abandoned(path)
+    remove_abandoned(path)
     listener = Listener(socket.AF_UNIX, socket.SOCK_STREAM)
     before = os.umask(0o177)
     try:
@@ -172,7 +172,8 @@ def _listen_unix(path: str) -> Listener:
     return listener
 
 
-def _remove_abandoned(path: str) -> None:
+def remove_abandoned(path: str) -> None:
+    """Remove a unix socket that nobody listens at any more. Raise OSError for what is none, which stays."""
     try:
         if not stat.S_ISSOCK(os.lstat(path).st_mode):
             raise FileExistsError(errno.EEXIST, "there is a file of that name, which is no socket", path)

@@ -61,6 +61,8 @@ def test_what_is_wrong_is_named(given: object, text: str) -> None:
         ({"kernel": "k", "drive": ["disk.img"]}, "drive disk.img: this is not file=F"),
         ({"kernel": "k", "console": "raw"}, "console = 'raw' is for a terminal"),
         ({"kernel": "k", "timeout": 5}, "there is no timeout"),
+        ({"kernel": "k", "incoming": "unix:x"}, "there is no incoming"),
+        ({"program": "p", "xen": True, "xenstore": "x"}, "xenstore = 'x': XenStore is at a unix socket"),
     ],
 )
 def test_a_wrong_option_of_the_machine_is_named(machine: dict[str, Any], text: str) -> None:
@@ -78,6 +80,8 @@ def test_paths_begin_at_the_directory_of_the_file() -> None:
         "net": ["unix:n", "hub:h"],
         "vsock": "3,unix:v",
     }
+    assert _checked({"program": "p", "root": "r"}).machine == {"program": "/d/p", "root": "/d/r"}
+    assert _checked({"program": "p", "xen": True, "xenstore": "unix:x"}).machine["xenstore"] == "unix:/d/x"
     found = _checked(machine).machine
     assert (found["kernel"], found["initrd"], found["vsock"]) == ("/d/k", "/i", "3,unix:/d/v")
     assert found["drive"] == ["file=/d/a,,b,overlay=/o,snapshot", "file=/abs"]

@@ -157,6 +157,31 @@ def test_what_cannot_be(daemon: TestDaemon) -> None:
     )
 
 
+def test_a_file_of_the_user_that_a_definition_names_is_no_socket_to_be_removed(
+    daemon: TestDaemon, tmp_path: Path
+) -> None:
+    """Nor is the socket of somebody else, whether its machine has been or not."""
+    file, place = tmp_path / "file", tmp_path / "socket"
+    file.write_text("precious")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(place))
+        listener.listen()
+        for path in (file, place):
+            daemon.ok("define", "--type", "pv", defined(daemon, "one", more=f'xenstore = "unix:{path}"\n'))
+            assert "cannot listen at" in paragraph(daemon.vm("start", "one"), Status.BAD_INPUT)
+            daemon.ok("undefine", "one")
+        assert file.read_text() == "precious"
+        assert place.exists()
+    daemon.ok("define", "--type", "pv", defined(daemon, "one", more=f'xenstore = "unix:{place}"\n'))
+    daemon.ok("start", "one")
+    assert store(daemon, "one", "read", "domid") == "1"
+    daemon.ok("clone", "one", "two")
+    assert daemon.json("dominfo", "two")["xenstore"] != str(place), "a clone has one of its own"
+    daemon.ok("undefine", "two")
+    daemon.ok("destroy", "two")
+    assert place.exists()
+
+
 def test_whoever_says_nonsense_to_a_socket_device_is_sent_away(daemon: TestDaemon, tmp_path: Path) -> None:
     """The machine's process, which is jailed, takes the connection and goes on."""
     vsock = tmp_path / "v"

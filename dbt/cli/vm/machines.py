@@ -35,6 +35,7 @@ _OF_A_RUN: Final = frozenset(
     {
         *("fuel", "timeout", "dump", "serial", "record", "replay", "gdb", "qmp", "wait", "history", "save", "save_at"),
         *("restore", "increment", "stats", "registers", "trace", "record_trace", "trace_counts", "perf_map", "json"),
+        *("incoming", "tls_creds"),  # of a machine that is to come: the daemon takes these by itself
         "realtime",  # the host says how time passes
     }
 )
@@ -93,8 +94,10 @@ class OptionMachines:
             raise DefinitionError(f"the machine of {definition.name}: {error}") from None
 
     def copied(self, definition: Definition, name: str) -> Definition:
-        """See :class:`dbt.daemon.machines.MachineMaker`. Addresses of network cards are not copied."""
-        machine = dict(definition.machine)
+        """See :class:`dbt.daemon.machines.MachineMaker`. Addresses of network cards are not copied, nor is the socket
+        of a XenStore.
+        """
+        machine = {option: value for option, value in definition.machine.items() if option != "xenstore"}
         nets = machine.get("net", [])
         if isinstance(nets, list) and nets:
             machine["net"] = [text.partition(",mac=")[0] for text in nets]
@@ -186,6 +189,8 @@ def _check_type(definition: Definition, options: RunOptions) -> None:
         board = options.board or "that of the processor"
         raise DefinitionError(f"type = {definition.type!r}, and the board is {board}: {XEN} is the one of type 'pv'")
     most = definition.limits
+    if options.xenstore is not None and not options.xenstore.startswith("unix:/"):
+        raise DefinitionError(f"xenstore = {options.xenstore!r}: XenStore is at a unix socket: write unix:PATH")
     if options.board == XEN and any((most.disk_bytes, most.disk_operations, most.net_sent, most.net_received)):
         raise DefinitionError("disks and network cards of a domain of Xen have no limits: leave them out of limits")
 

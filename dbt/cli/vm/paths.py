@@ -9,7 +9,7 @@ from typing import Any, Final
 from dbt.cli.values import parse_drive
 
 #: The options whose value is a path.
-_PATHS: Final = ("program", "kernel", "initrd", "dtb", "files")
+_PATHS: Final = ("program", "root", "kernel", "initrd", "dtb", "files")
 _OF_DRIVES: Final = ("file", "overlay", "backing")
 
 
@@ -63,6 +63,6 @@ def absolute_options(machine: Mapping[str, Any], directory: str) -> dict[str, An
             found[name] = [absolute(text, directory) for text in value]
         elif name == "net":
             found[name] = [of_socket(text) for text in value]
-        elif name == "vsock":
+        elif name in ("vsock", "xenstore"):
             found[name] = of_socket(str(value))
     return found
