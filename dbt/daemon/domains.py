@@ -18,7 +18,7 @@ from typing import Final
 from dbt.daemon import saved_definitions
 from dbt.daemon.definition import Definition
 from dbt.daemon.errors import Conflict, DefinitionError, HostFailed, NotFound, RequestError
-from dbt.daemon.known_domains import KnownDomains, Record, Teller, remove_socket
+from dbt.daemon.known_domains import KnownDomains, Record, Teller, remove_socket, require_unexpected
 from dbt.daemon.machines import MachineMaker
 from dbt.daemon.saved_definitions import read_beside
 from dbt.daemon.store import Store, StoredDomain
@@ -164,6 +164,7 @@ class Domains(KnownDomains):
         """
         if record.domain.state in (*ALIVE, DomainState.MIGRATING):
             raise Conflict(f"the domain {record.name} is {record.domain.state.value} already")
+        require_unexpected(record)
         made = record.definition if made is None else self._machines.check(record.definition.with_machine_of(made))
         if record.is_stale or made.machine != record.made.machine:
             self._renew(record, made)
@@ -223,7 +224,7 @@ class Domains(KnownDomains):
         """End a machine at once."""
         with self.use(name) as record:
             record.reboots = False
-            if record.domain.state is DomainState.DEFINED and not record.persistent:
+            if record.domain.state is DomainState.DEFINED and not (record.persistent or record.is_expected):
                 self._forget(record)  # which has failed when it ended
                 return
             record.domain.destroy()
@@ -339,7 +340,7 @@ class Domains(KnownDomains):
         """
         try:
             with suppress(NotFound), self.use(record.name) as known:
-                if known is record and record.domain.state is DomainState.DEFINED:
+                if known is record and record.domain.state is DomainState.DEFINED and not record.is_expected:
                     self._settle_one(record)
         except RequestError as error:
             _log.error("%s", error)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -42,7 +43,8 @@ class Record:
     ``made`` is the definition by which its machine was made, or the next one would be if nothing else were said: it
     differs from ``definition`` when that has changed since. ``told`` is the state that was told last. ``reboots`` is
     True if it is to start again when its guest has ended. ``is_stale``: it is to be made anew before its next start,
-    although the options of its machine may be the same.
+    although the options of its machine may be the same. ``is_expected``: a machine of another daemon comes for it, and
+    nobody else starts one, or forgets it.
     """
 
     definition: Definition
@@ -54,6 +56,7 @@ class Record:
     told: DomainState = DomainState.DEFINED
     reboots: bool = False
     is_stale: bool = False
+    is_expected: bool = False
     busy: RLock = field(default_factory=RLock)
 
     @property
@@ -61,7 +64,7 @@ class Record:
         return self.definition.name
 
 
-class KnownDomains:
+class KnownDomains(ABC):
     """The domains of a daemon by name, on its host. ``states`` is the directory of their saved machines."""
 
     def __init__(self, store: Store, machines: MachineMaker, host: Host, states: str, tell: Teller) -> None:
@@ -191,30 +194,38 @@ class KnownDomains:
         it was before, or forgotten. Raise Conflict if there is a domain of that name that is another one, or has a
         machine.
         """
-        known = self._records.get(definition.name)
-        if known is None:
-            with self._defining:
-                record = self._define_new(definition, False, made)
-            before = None
-        else:
-            with self.use(definition.name) as record:
-                before = record.definition
-                if definition.uuid != record.domain.uuid:
-                    raise Conflict(f"there is a domain {record.name} already, with the UUID {record.domain.uuid}")
-                if record.domain.state is not DomainState.DEFINED:
-                    raise Conflict(f"the domain {record.name} is {record.domain.state.value} here already")
+        with self._defining:
+            is_new = definition.name not in self._records
+            if is_new:
+                self._define_new(definition, False, made)
+        with self.use(definition.name) as record:
+            before = None if is_new else record.definition
+            if definition.uuid != record.domain.uuid:
+                raise Conflict(f"there is a domain {record.name} already, with the UUID {record.domain.uuid}")
+            if record.domain.state is not DomainState.DEFINED:
+                raise Conflict(f"the domain {record.name} is {record.domain.state.value} here already")
+            require_unexpected(record)
+            if not is_new:
                 self._redefine(record, definition)
                 self._renew(record, made)
+            record.is_expected = True
         try:
             yield record
         except BaseException:
-            if record.domain.state is DomainState.DEFINED:
-                if before is None:
-                    self._forget_if_known(record)
-                else:
+            if before is not None and record.domain.state is DomainState.DEFINED:
+                with record.busy:
                     self._redefine(record, before)
             raise
-        self.keep(record, persistent)
+        else:
+            with record.busy:
+                self.keep(record, persistent)
+        finally:
+            record.is_expected = False
+            self.settle(record)
+
+    @abstractmethod
+    def settle(self, record: Record) -> None:
+        """Do what is to be done for a domain that has no machine any more, unless it is done."""
 
     def keep(self, record: Record, persistent: bool) -> None:
         """Remember a machine that has come here, or has stayed; if ``persistent``, its definition stays after its end,
@@ -248,7 +259,7 @@ class KnownDomains:
     def undefine(self, name: str) -> None:
         """Forget a domain that has ended, with its snapshots. One that runs is forgotten when it ends."""
         with self.use(name) as record:
-            if record.domain.state in OCCUPIED:
+            if record.domain.state in OCCUPIED or record.is_expected:
                 self._keep(record, msgspec.structs.replace(record.definition, autostart=False), persistent=False)
                 return
             self._forget(record)
@@ -295,6 +306,12 @@ class KnownDomains:
             record.made, record.boot = made, self._machines.boot(made)
             record.domain = self._domain(record.definition, record.boot)
             record.is_stale = False
+
+
+def require_unexpected(record: Record) -> None:
+    """Raise Conflict for a domain that is in use and is about to get a machine of another daemon's."""
+    if record.is_expected:
+        raise Conflict(f"a machine comes for the domain {record.name} from another daemon already")
 
 
 def remove_socket(record: Record) -> None:

@@ -59,6 +59,44 @@ def test_a_domain_that_was_expected_can_be_undefined_by_somebody_else(tmp_path: 
         assert domains.all() == []
 
 
+@pytest.mark.parametrize("persistent", [False, True])
+def test_a_domain_is_there_until_the_machine_has_come_and_is_remembered(tmp_path: Path, persistent: bool) -> None:
+    """Also if the machine that it had before has ended just now, or the one that has come ends at once."""
+    with domains_in(tmp_path) as domains:
+        wanted = definition(tmp_path, "one", "spinner")
+        with domains.expected(wanted, wanted, persistent) as record:
+            domains.settle(record)
+            domains.undefine("one")
+            for verb in (domains.start, domains.destroy):
+                with pytest.raises(Conflict):
+                    verb("one")
+            with (
+                pytest.raises(Conflict, match="a machine comes for the domain one"),
+                domains.expected(wanted, wanted, True),
+            ):
+                pass
+            assert domains.all() == [record]
+            record.domain.start()
+            record.domain.destroy()
+            domains.settle(record)
+        assert [one.definition.name for one in domains._store.domains()] == ["one"] * persistent
+        assert domains.all() == [record] * persistent
+
+
+def test_a_domain_is_as_it_was_if_no_machine_comes(tmp_path: Path) -> None:
+    with domains_in(tmp_path) as domains:
+        first = domains.define(definition(tmp_path, "one", "spinner")).definition
+        wanted = msgspec.structs.replace(first, autostart=True)
+        for undefines in (False, True):
+            with pytest.raises(ConnectionError), domains.expected(wanted, wanted, True):
+                assert domains.get("one").definition == wanted
+                if undefines:
+                    domains.undefine("one")
+                raise ConnectionError("the source is gone")
+            assert [record.definition for record in domains.all()] == [first] * (not undefines)
+        assert domains._store.domains() == []
+
+
 def test_one_end_that_fails_leaves_the_others_settled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
