@@ -176,7 +176,7 @@ class KnownDomains(ABC):
                 definition, made = (
                     self._machines.check(msgspec.structs.replace(one, uuid=clone.uuid)) for one in (definition, made)
                 )
-                self._store.put(definition, made, True)
+                self._store.put(definition, made, True, paused=not goes_on)
             except BaseException:
                 self.host.undefine(clone.name, destroy=True)
                 raise

@@ -260,8 +260,9 @@ class Migrations:
                 made = definition
             with self._domains.expected(definition, made, about.persistent) as record:
                 self._take(record, found, entrance, about, place)
-            if about.goes_on and record.domain.state is DomainState.PAUSED:
-                record.domain.resume()
+                with suppress(LifecycleError):  # its guest may have been ended already
+                    if about.goes_on and record.domain.state is DomainState.PAUSED:
+                        record.domain.resume()
         except (RequestError, LifecycleError) as error:
             _log.error("a machine is refused: %s", error)
             _refuse(found.channel, str(error))

@@ -95,15 +95,17 @@ class Store:
                 "begin anew"
             ) from None
 
-    def put(self, definition: Definition, made: Definition, persistent: bool) -> None:
-        """Keep the definition of a domain with that UUID, in the place of an older one, and that of its machine."""
+    def put(self, definition: Definition, made: Definition, persistent: bool, paused: bool = False) -> None:
+        """Keep the definition of a domain with that UUID, in the place of an older one, and that of its machine. The
+        machine of a new one is ``paused`` or not.
+        """
         text, text_made = (msgspec.json.encode(plain(one)).decode() for one in (definition, made))
         with self._database.writing() as database:
             database.execute(
-                "INSERT INTO domains (uuid, name, definition, made, persistent) VALUES (?, ?, ?, ?, ?) "
+                "INSERT INTO domains (uuid, name, definition, made, persistent, paused) VALUES (?, ?, ?, ?, ?, ?) "
                 "ON CONFLICT (uuid) DO UPDATE SET name = excluded.name, definition = excluded.definition, "
                 "made = excluded.made, persistent = excluded.persistent",
-                (str(definition.uuid), definition.name, text, text_made, int(persistent)),
+                (str(definition.uuid), definition.name, text, text_made, int(persistent), int(paused)),
             )
 
     def set_managed_save(self, uuid: UUID, path: str | None) -> None:

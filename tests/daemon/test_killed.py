@@ -34,14 +34,15 @@ def test_no_machine_is_lost_with_the_daemon(tmp_path: Path, how: signal.Signals)
             assert daemon.type(name) == "A"
         daemon.ok("create", daemon.definition("passing", "letters"))
         daemon.ok("suspend", "stands")
+        daemon.ok("clone", "stands", "clone")
         before = _processes(daemon)
-        assert before.keys() == {"one", "stands", "short", "passing"}
+        assert before.keys() == {"one", "stands", "short", "passing", "clone"}
         _kill_daemon(daemon, how)
         assert _processes(daemon) == before
         os.kill(before["short"], signal.SIGKILL)  # what happens while nobody is there
         wait_until(lambda: "short" not in _processes(daemon), "the end of a machine")
 
-        assert daemon.state_of("stands") == "paused"
+        assert daemon.state_of("stands") == daemon.state_of("clone") == "paused"
         assert daemon.state_of("short") == "defined"
         assert daemon.type("one") == "B"
         daemon.ok("resume", "stands")
@@ -49,7 +50,7 @@ def test_no_machine_is_lost_with_the_daemon(tmp_path: Path, how: signal.Signals)
         assert daemon.type("passing") == "A"
         assert not daemon.json("dominfo", "passing")["persistent"]
         assert {name: pid for name, pid in before.items() if name != "short"} == _processes(daemon)
-        daemon.ok("destroy", "one", "passing")
+        daemon.ok("destroy", "one", "passing", "clone")
         wait_until(lambda: _processes(daemon).keys() == {"stands"}, "the end of two machines")
         daemon.ok("start", "one")
         assert daemon.type("one") == "A"

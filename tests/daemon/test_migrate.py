@@ -63,6 +63,20 @@ def test_a_machine_moves_to_another_daemon_and_back(pair: tuple[TestDaemon, Test
     assert here.type("one") == "C"
 
 
+@pytest.mark.parametrize("suspends", [False, True])
+def test_a_machine_that_stood_still_on_its_way_goes_on_with_the_next_daemon_too(
+    pair: tuple[TestDaemon, TestDaemon], suspends: bool
+) -> None:
+    here, there = pair
+    here.define("one", "letters")
+    here.ok("start", "one")
+    if suspends:
+        here.ok("suspend", "one")
+    here.ok("migrate", "one", socket_of(there))
+    there.ok("daemon", "--stop")
+    assert (there.state_of("one") == "paused") == suspends
+
+
 def test_snapshots_are_not_lost_with_a_domain_that_is_to_be_forgotten(pair: tuple[TestDaemon, TestDaemon]) -> None:
     here, there = pair
     here.define("one", "letters")
