@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from queue import SimpleQueue
 from threading import Condition, Event, Thread
 from time import monotonic, time
@@ -22,11 +22,13 @@ from dbt.daemon.known_domains import KnownDomains, Record, Teller, remove_socket
 from dbt.daemon.machines import MachineMaker
 from dbt.daemon.saved_definitions import read_beside
 from dbt.daemon.store import Store, StoredDomain
+from dbt.devices.state import StateError
 from dbt.hypervisor.carrier import Carrier, VmLost
 from dbt.hypervisor.domain import Domain
 from dbt.hypervisor.host import Host
-from dbt.hypervisor.lifecycle import ALIVE, OCCUPIED, DomainState, LifecycleError
+from dbt.hypervisor.lifecycle import ALIVE, OCCUPIED, SOUND, DomainState, LifecycleError
 from dbt.hypervisor.reports import Clock
+from dbt.vm.vm_state import VmState
 
 #: What is told when a domain comes into a state. To the others belongs no event.
 _EVENTS: Final = {
@@ -240,16 +242,63 @@ class Domains(KnownDomains):
 
     def restart_from(self, record: Record, snapshot: str | None, paused: bool = False) -> None:
         """End the machine of a domain that is in use, if it has one, and start another: as :meth:`start_from` does. If
-        this daemon is killed meanwhile, the next one starts it.
+        this daemon is killed meanwhile, the next one starts it. If there is no other one of the snapshot, the first
+        goes on.
         """
         uuid, made = record.domain.uuid, None if snapshot is None else read_beside(snapshot)
         self._store.set_restarts(uuid, snapshot or "")
         try:
-            if record.domain.state is not DomainState.DEFINED:
-                record.domain.destroy()
-            self.start_from(record, snapshot, paused, made)
+            with nullcontext() if snapshot is None else self._way_back(record):
+                if record.domain.state is not DomainState.DEFINED:
+                    record.domain.destroy()
+                self.start_from(record, snapshot, paused, made)
         finally:
             self._store.set_restarts(uuid, None)
+
+    @contextmanager
+    def _way_back(self, record: Record) -> Iterator[None]:
+        """Let the block end the machine of a domain that is in use, for another one. If it raises, and there is none,
+        the first machine goes on where it was, as far as its state can be kept.
+        """
+        was, made = record.domain.state, record.made
+        if was in RUNS:
+            record.domain.pause()  # what it wrote to disks behind its state would not belong to that
+        with self._kept(record) as kept:
+            try:
+                yield
+            except (RequestError, LifecycleError, VmLost) as error:
+                if record.domain.state is DomainState.PAUSED and was in RUNS:
+                    record.domain.resume()
+                if record.domain.state is not DomainState.DEFINED or kept is None:
+                    raise
+                state, arguments = kept
+                try:
+                    self._renew(record, made)
+                    with self.host.held(record.domain):
+                        record.domain.start_in(state, arguments)
+                        if was is DomainState.PAUSED:
+                            record.domain.pause()
+                    self._store.set_paused(record.domain.uuid, was is DomainState.PAUSED)
+                except (RequestError, VmLost, OSError, RuntimeError, ValueError) as failure:
+                    _log.error("the domain %s does not go on where it was: %s", record.name, failure)
+                    raise error from None
+                raise Conflict(f"the domain {record.name} goes on as it was: {error}") from None
+
+    @contextmanager
+    def _kept(self, record: Record) -> Iterator[tuple[VmState, object] | None]:
+        """Give the state of a machine, and what makes another one of it. It is None if there is none that is sound."""
+        if record.domain.state not in SOUND:
+            yield None
+            return
+        try:
+            with self.host.held(record.domain):
+                kept = record.domain.vm.save(), record.domain.vm.arguments
+        except (StateError, OSError) as error:
+            _log.warning("the present state of the domain %s is not kept: %s", record.name, error)
+            yield None
+            return
+        with kept[0]:
+            yield kept
 
     def require_decided(self, record: Record) -> None:
         """Raise Conflict for a domain that may run elsewhere, which must not run here from another state either."""
@@ -357,6 +406,6 @@ class Domains(KnownDomains):
 
 
 def require_file(path: str, what: str, remedy: str = "") -> None:
-    """Raise NotFound for a file that is gone, or is none, before anything is ended or changed for it."""
-    if not os.path.isfile(path):
+    """Raise NotFound for a file that is gone, or is a directory, before anything is ended or changed for it."""
+    if not os.path.exists(path) or os.path.isdir(path):
         raise NotFound(f"{what} is not there any more{f': {remedy}' if remedy else ''}")

@@ -11,7 +11,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from time import time
 
 from dbt.daemon import saved_definitions
-from dbt.daemon.definition import plain, read_definition
+from dbt.daemon.definition import Definition, plain, read_definition
 from dbt.daemon.domains import RUNS, Domains, require_file
 from dbt.daemon.errors import Conflict, DefinitionError, HostFailed, NotFound
 from dbt.daemon.known_domains import Record, Teller
@@ -144,8 +144,16 @@ class SavedStates:
             self._domains.require_decided(record)
             require_file(found.path, f"the file {found.path} of the snapshot {snapshot}")
             _require_sound(found.path, snapshot)
+            self._require_disks(record, read_beside(found.path))
             self._domains.restart_from(record, found.path, found.state == DomainState.PAUSED.value)
             self._tell(time(), record.name, "reverted", snapshot)
+
+    def _require_disks(self, record: Record, made: Definition) -> None:
+        """Raise RequestError for a machine that cannot be made here, before another one is ended for it."""
+        made = self._machines.check(record.definition.with_machine_of(made))
+        for drive in self._machines.options(made).get("drives", ()):
+            for path, _ in drive.files:
+                require_file(path, f"the disk {path} of the snapshot's machine")
 
     def delete_snapshot(self, name: str, snapshot: str) -> None:
         """Forget a snapshot."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -139,6 +140,28 @@ def test_a_damaged_snapshot_ends_no_machine(daemon: TestDaemon, letters: str) ->
     assert "the snapshot hurt cannot be used, and the domain stays as it is" in said
     assert daemon.type(letters) == "C"
     daemon.ok("snapshot-delete", letters, "hurt")
+
+
+def test_a_snapshot_whose_disk_is_another_now_ends_no_machine(daemon: TestDaemon, letters: str, tmp_path: Path) -> None:
+    """Whether that is seen beforehand, or not before the next machine is made."""
+    disk = tmp_path / "disk"
+    disk.write_bytes(bytes(4096))
+    daemon.ok("attach-disk", letters, disk)
+    daemon.ok("reset", letters)
+    daemon.ok("snapshot-create", letters, "then")
+    assert daemon.type(letters) == "A"
+    os.utime(disk, (1, 1))
+    said = paragraph(daemon.vm("snapshot-revert", letters, "then"), 125)
+    assert f"the domain {letters} goes on as it was: " in said and "has been written since" in said
+    assert daemon.type(letters) == "B"
+    daemon.ok("suspend", letters)
+    daemon.vm("snapshot-revert", letters, "then")
+    assert daemon.state_of(letters) == "paused"
+    daemon.ok("resume", letters)
+    disk.rename(tmp_path / "elsewhere")
+    said = paragraph(daemon.vm("snapshot-revert", letters, "then"), 120)
+    assert f"the disk {disk} of the snapshot's machine is not there" in said
+    assert daemon.type(letters) == "C"
 
 
 def test_snapshots_are_kept_listed_and_gone_back_to(daemon: TestDaemon, letters: str) -> None:
