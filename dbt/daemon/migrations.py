@@ -163,12 +163,17 @@ class Migrations:
     def _send(
         self, record: Record, place: Place, settings: Settings, progress: Progress, about: bytes, moved: Moved
     ) -> None:
-        """Move a machine, and remember what becomes of it."""
-        self._moves.put(moved)
+        """Move a machine, and remember what becomes of it. An attempt while another one is under way leaves nothing."""
+
+        def reached(point: Point) -> None:
+            if point is Point.SOURCE_CONNECTED:
+                self._remember(moved)
+            points.ignore(point)
+
         whose = Whose.HERE
         try:
             self._call(
-                record, lambda: record.domain.migrate(place, settings, progress, about=about, number=moved.number)
+                record, lambda: record.domain.migrate(place, settings, progress, reached, about, number=moved.number)
             )
             whose = Whose.THERE
         finally:
@@ -176,6 +181,12 @@ class Migrations:
                 self._settling.begin(moved)
             else:
                 self._moves.decide(moved.number, whose)
+
+    def _remember(self, moved: Moved) -> None:
+        try:
+            self._moves.put(moved)
+        except OSError as error:
+            raise MigrationError(f"what becomes of the machine cannot be remembered: {error.strerror}") from None
 
     def _asked_at(self, place: Place) -> list[str]:
         """Return where the destination at ``place`` can ask this daemon."""
@@ -187,7 +198,10 @@ class Migrations:
         """
         record = self._domains.get(name)
         if force or record.domain.state is not DomainState.UNDECIDED:
+            was_undecided = record.domain.state is DomainState.UNDECIDED
             self._domains.resume(name, force)
+            if was_undecided:
+                self._settling.keep(record)
             return
         found = self._settling.ask_for(record)
         if record.domain.state is DomainState.UNDECIDED:
@@ -296,7 +310,7 @@ class Migrations:
 
         def reached(point: Point) -> None:
             if point is Point.DESTINATION_PREPARED:
-                self._moves.put(moved)
+                self._remember(moved)
             elif point is Point.DESTINATION_RUNNABLE:
                 self._moves.decide(moved.number, Whose.HERE)
             points.ignore(point)

@@ -6,6 +6,7 @@ and not the database: nothing waits for the disk. If the whole host ends, the ma
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ _MOST: Final = 4096
 #: How many are forgotten at most when another one is remembered, because a guest may stand still meanwhile.
 _AT_ONCE: Final = 4
 _NEW: Final = ".new"
+_log = logging.getLogger(__name__)
 
 
 class Whose(Enum):
@@ -74,7 +76,9 @@ class Moves:
         self._forget(len(self._known))
 
     def put(self, moved: Moved) -> None:
-        """Remember a migration, in the place of what was known of it. Forget some of which nobody will ask any more."""
+        """Remember a migration, in the place of what was known of it. Forget some of which nobody will ask any more.
+        Raise OSError.
+        """
         path = self._path(moved.number)
         with self._lock:
             with open(f"{path}{_NEW}", "wb") as file:
@@ -103,10 +107,19 @@ class Moves:
         return self._known.get(number)
 
     def decide(self, number: bytes, whose: Whose) -> None:
-        """Remember whose the machine of a migration is, if that is remembered."""
+        """Remember whose the machine of a migration is, if that is remembered. What cannot be written is known to this
+        daemon alone; the next one finds it out.
+        """
         moved = self.get(number)
-        if moved is not None and moved.whose is not whose:
-            self.put(msgspec.structs.replace(moved, whose=whose))
+        if moved is None or moved.whose is whose:
+            return
+        moved = msgspec.structs.replace(moved, whose=whose)
+        try:
+            self.put(moved)
+        except OSError as error:
+            _log.error("it cannot be written whose the machine of %s is now: %s", moved.domain, error)
+            with self._lock:
+                self._note(moved, time.time())
 
     def all(self) -> list[Moved]:
         """Return all migrations that are remembered, from the oldest on."""

@@ -170,6 +170,16 @@ class Settling:
             raise Conflict(f"the domain {record.name} cannot run here: {error}") from None
         if moved.paused:
             record.domain.pause()
+        self._keep(record, moved)
+
+    def keep(self, record: Record) -> None:
+        """Remember a machine of which its user has decided that it runs here."""
+        moved = self._moves.last_of(record.domain.uuid)
+        if moved is not None:
+            with self._domains.use(record.name):
+                self._keep(record, moved)
+
+    def _keep(self, record: Record, moved: Moved) -> None:
         self._domains.keep(record, persistent=record.persistent if moved.is_source else moved.persistent)
 
     # -- to answer -----------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -137,6 +138,40 @@ def test_what_cannot_be_moved_stays(pair: tuple[TestDaemon, TestDaemon]) -> None
     assert states(there) == {"one": "defined"}
     there.ok("undefine", "one")
     assert here.type("one") == "A"
+
+
+@pytest.mark.parametrize("side", [0, 1])
+def test_a_machine_whose_migration_cannot_be_remembered_stays(pair: tuple[TestDaemon, TestDaemon], side: int) -> None:
+    here, there = pair
+    here.define("one", "letters")
+    here.ok("start", "one")
+    moves = pair[side].state / "moves"
+    moves.rename(moves.with_name("elsewhere"))
+    try:
+        said = paragraph(here.vm("migrate", "--live", "one", socket_of(there)), 125)
+    finally:
+        moves.with_name("elsewhere").rename(moves)
+    assert "stays here" in said and "what becomes of the machine cannot be remembered: No such file" in said
+    assert here.type("one") == "A"
+    here.ok("migrate", "--live", "one", socket_of(there))
+    assert there.type("one") == "B"
+
+
+def test_a_second_migration_at_the_same_time_leaves_nothing(pair: tuple[TestDaemon, TestDaemon]) -> None:
+    """It would be taken for the one that is under way, if that became undecided."""
+    here, there = pair
+    here.define("one", "letters")
+    here.ok("start", "one")
+    moves = here.state / "moves"
+    before = len(list(moves.iterdir()))
+    slowly = {"destination": socket_of(there), "live": True, "bandwidth": 4096}
+    thread = Thread(target=here.ask, args=("POST", "/v1/domains/one/migrate", slowly))
+    thread.start()
+    wait_until(lambda: len(list(moves.iterdir())) > before, "a migration")
+    assert "is being migrated already" in paragraph(here.vm("migrate", "one", socket_of(there)), 125)
+    assert len(list(moves.iterdir())) == before + 1
+    thread.join()
+    assert there.type("one") == "A"
 
 
 def test_a_machine_that_does_not_come_leaves_the_destination_as_it_was(pair: tuple[TestDaemon, TestDaemon]) -> None:
@@ -420,6 +455,7 @@ def test_what_nobody_answers_for_is_undecided_until_its_user_decides(tmp_path: P
         assert states(there) == {"one": "undecided"}
         there.ok("resume", "--force", "one")
         assert there.type("one") == "B"
+        assert there.json("dominfo", "one")["persistent"], "as it was to be there"
         assert settled(here, there) is there
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from pathlib import Path
@@ -32,6 +33,22 @@ def test_it_is_remembered_by_the_next_daemon(tmp_path: Path) -> None:
     assert again.last_of(_DOMAIN) == move(2, Whose.THERE)
     assert again.last_of(UUID(int=6)) is None
     assert again.get(bytes([3]) * 16) is None
+
+
+def test_what_cannot_be_written_is_known_to_this_daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    moves = Moves(str(tmp_path))
+    moves.put(move(1))
+
+    def is_full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", is_full)
+        with pytest.raises(OSError, match="space"):
+            moves.put(move(2))
+        moves.decide(move(1).number, Whose.THERE)
+    assert moves.all() == [move(1, Whose.THERE)]
+    assert Moves(str(tmp_path)).all() == [move(1)]
 
 
 def test_what_is_decided_and_old_is_forgotten(tmp_path: Path) -> None:
