@@ -15,7 +15,6 @@ from threading import Condition, Event, Thread
 from time import monotonic, time
 from typing import Final
 
-from dbt.daemon import saved_definitions
 from dbt.daemon.definition import Definition
 from dbt.daemon.errors import Conflict, DefinitionError, HostFailed, NotFound, RequestError
 from dbt.daemon.known_domains import KnownDomains, Record, Teller, remove_socket, require_unexpected
@@ -115,8 +114,7 @@ class Domains(KnownDomains):
         record.told = record.domain.state
         if found:
             self._tell(time(), record.name, "attached", "")
-            if record.managed_save is not None:  # from which it goes on, or after which it went on
-                self.set_managed_save(record, None)
+            self.forget_managed_save(record)  # from which it goes on, or after which it went on
             if stored.restarts is not None:  # it had not been ended yet, or the next one was there already
                 self._store.set_restarts(record.domain.uuid, None)
         elif not record.persistent and stored.restarts is None:
@@ -152,17 +150,13 @@ class Domains(KnownDomains):
                 self.start_from(record, None)
             else:
                 self.start_from(record, saved, made=read_beside(saved))
-            if saved is not None:
-                record.managed_save = None  # also if that cannot be remembered: it would be a second past
-                self.set_managed_save(record, None)
-                saved_definitions.remove(saved)
 
     def start_from(
         self, record: Record, snapshot: str | None, paused: bool = False, made: Definition | None = None
     ) -> None:
         """Start a domain that is in use (:meth:`use`), and let it go on from a snapshot if one is given. If it is to be
         ``paused``, its guest executes nothing. ``made`` is the definition of the snapshot's machine: of it are the
-        options, and the limits are those that the domain has now.
+        options, and the limits are those that the domain has now. What ``managedsave`` has saved of it is forgotten.
         """
         if record.domain.state in (*ALIVE, DomainState.MIGRATING):
             raise Conflict(f"the domain {record.name} is {record.domain.state.value} already")
@@ -175,6 +169,7 @@ class Domains(KnownDomains):
             self._start(record, snapshot)
             if paused:
                 record.domain.pause()
+        self.forget_managed_save(record)
 
     def _start(self, record: Record, snapshot: str | None) -> None:
         record.boot.resume = snapshot

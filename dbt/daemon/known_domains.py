@@ -232,6 +232,7 @@ class KnownDomains(ABC):
         too.
         """
         self._store.set_paused(record.domain.uuid, record.domain.state is DomainState.PAUSED)
+        self.forget_managed_save(record)
         if persistent and not record.persistent:
             self._keep(record, record.definition, persistent=True)
 
@@ -297,6 +298,19 @@ class KnownDomains(ABC):
         """Say with which snapshot the next start of a domain that is in use goes on."""
         self._store.set_managed_save(record.domain.uuid, path)
         record.managed_save = path
+
+    def forget_managed_save(self, record: Record) -> None:
+        """Forget what ``managedsave`` has saved of a domain that has a machine now: a start from there would be a
+        second past of it.
+        """
+        if (saved := record.managed_save) is None:
+            return
+        record.managed_save = None  # also if that cannot be remembered
+        self.set_managed_save(record, None)
+        try:
+            saved_definitions.remove(saved)
+        except OSError as error:  # the next daemon tries it again
+            _log.error("the saved machine %s is not removed: %s", saved, error.strerror)
 
     def _renew(self, record: Record, made: Definition) -> None:
         """Let the next machine of a domain that does not run be ``made`` by that definition."""

@@ -78,6 +78,20 @@ def test_a_machine_that_stood_still_on_its_way_goes_on_with_the_next_daemon_too(
     assert (there.state_of("one") == "paused") == suspends
 
 
+def test_a_managed_save_is_forgotten_where_a_machine_of_its_domain_comes(pair: tuple[TestDaemon, TestDaemon]) -> None:
+    here, there = pair
+    here.define("one", "letters")
+    here.ok("start", "one")
+    here.ok("snapshot-create", "one", "then")
+    here.ok("migrate", "--persistent", "one", socket_of(there))
+    there.ok("managedsave", "one")
+    here.ok("snapshot-revert", "one", "then")
+    here.ok("migrate", "one", socket_of(there))
+    assert not there.json("dominfo", "one")["managed_save"]
+    there.ok("destroy", "one")
+    there.ok("start", "one")
+
+
 def test_snapshots_are_not_lost_with_a_domain_that_is_to_be_forgotten(pair: tuple[TestDaemon, TestDaemon]) -> None:
     here, there = pair
     here.define("one", "letters")

@@ -130,6 +130,27 @@ def test_a_managed_save_is_taken_up_by_the_next_start_alone(daemon: TestDaemon, 
     assert not list((daemon.state / "states").iterdir())
 
 
+def test_a_managed_save_is_forgotten_if_its_domain_goes_on_from_elsewhere(
+    daemon: TestDaemon, letters: str, tmp_path: Path
+) -> None:
+    """A start from there later would be a second past, whether the daemon has been another one meanwhile or not."""
+    states = daemon.state / "states"
+    daemon.ok("snapshot-create", letters, "then")
+    daemon.ok("dump", letters, tmp_path / "saved")
+    definition = next(states.glob("*/then.dbt.json"))
+    (tmp_path / "saved.json").write_bytes(definition.read_bytes())
+    for verb in (("snapshot-revert", letters, "then"), ("restore", tmp_path / "saved")):
+        daemon.ok("managedsave", letters)
+        assert list(states.glob("*.dbt"))
+        daemon.ok(*verb)
+        assert not daemon.json("dominfo", letters)["managed_save"]
+        assert not list(states.glob("*.dbt*"))
+        assert daemon.type(letters) == "C"
+        daemon.ok("destroy", letters)
+        daemon.ok("start", letters)
+        assert daemon.type(letters) == "A"
+
+
 def test_a_damaged_snapshot_ends_no_machine(daemon: TestDaemon, letters: str) -> None:
     daemon.ok("snapshot-create", letters, "hurt")
     (path,) = (daemon.state / "states").glob("*/hurt.dbt")
