@@ -64,6 +64,7 @@ def _status_of(error: Exception) -> Status | None:
     """
     from dbt.board.loader import ImageError
     from dbt.codecache.store import WrongCacheSize
+    from dbt.daemon.client import ServiceGone
     from dbt.engine.stitched import WrongThreshold
     from dbt.host.disk import DiskError
     from dbt.host.net_option import NetworkError
@@ -83,6 +84,8 @@ def _status_of(error: Exception) -> Status | None:
             return Status.DIVERGED
         case WrongCacheSize() | WrongThreshold():
             return Status.USAGE
+        case ServiceGone():
+            return Status.FAILURE
         case _:
             return None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 _PIECE: Final = 1 << 16
@@ -16,6 +17,10 @@ class RequestFailed(Exception):
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
         self.status = status
+
+
+class ServiceGone(ConnectionError):
+    """Raised if the service ends, or sends us away, before it has answered. The text is for the user."""
 
 
 class Client:
@@ -66,11 +71,12 @@ class Client:
     def send(self, method: str, path: str, pieces: Iterable[bytes]) -> bytes:
         """Return the answer to a request whose body comes in pieces. Raise RequestFailed."""
         head = f"{method} {self._api}{path} HTTP/1.1\r\nHost: dbt\r\nTransfer-Encoding: chunked\r\n"
-        self.socket.sendall(head.encode() + b"Connection: close\r\n\r\n")
-        for piece in pieces:
-            if piece:
-                self.socket.sendall(f"{len(piece):x}\r\n".encode() + piece + b"\r\n")
-        self.socket.sendall(b"0\r\n\r\n")
+        with suppress(ConnectionError):  # the answer says why nobody takes it, if there is one
+            self.socket.sendall(head.encode() + b"Connection: close\r\n\r\n")
+            for piece in pieces:
+                if piece:
+                    self.socket.sendall(f"{len(piece):x}\r\n".encode() + piece + b"\r\n")
+            self.socket.sendall(b"0\r\n\r\n")
         return b"".join(self._checked(*self._head()))
 
     def listen(self, path: str) -> Iterator[tuple[str, Any]]:
@@ -107,7 +113,8 @@ class Client:
             target = f"{target}?{urlencode(query)}"
         kind = "" if body is None or isinstance(body, bytes) else "Content-Type: application/json\r\n"
         head = f"{method} {target} HTTP/1.1\r\nHost: dbt\r\nContent-Length: {len(data)}\r\n{kind}{more}\r\n\r\n"
-        self.socket.sendall(head.encode() + data)
+        with suppress(ConnectionError):
+            self.socket.sendall(head.encode() + data)
         return self._head()
 
     def _head(self) -> tuple[int, Mapping[str, str]]:
@@ -146,9 +153,12 @@ class Client:
         return found
 
     def _receive(self) -> None:
-        data = self.socket.recv(_PIECE)
+        try:
+            data = self.socket.recv(_PIECE)
+        except ConnectionError:
+            data = b""
         if not data:
-            raise ConnectionResetError(f"the {self._noun} has gone in the middle of an answer")
+            raise ServiceGone(f"the {self._noun} has gone in the middle of an answer")
         self._buffer += data
 
 

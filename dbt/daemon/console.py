@@ -52,20 +52,29 @@ async def carry(domain: Domain, stream: RawStream, position: int) -> None:
 
     A client that ends its direction gets the output nevertheless.
     """
-    typing = asyncio.create_task(_type(domain, stream))
+    typing, writing = asyncio.create_task(_type(domain, stream)), asyncio.create_task(_write(domain, stream, position))
     try:
-        async for data, _ in output(domain, position):
-            await stream.write(data)
-        stream.write_end()
+        await asyncio.wait((typing, writing), return_when=asyncio.FIRST_COMPLETED)
+        if writing.done():
+            writing.result()
     finally:
-        typing.cancel()
-        with suppress(asyncio.CancelledError, ConnectionError):
-            await typing
+        for task in (typing, writing):
+            task.cancel()
+        await asyncio.gather(typing, writing, return_exceptions=True)
+
+
+async def _write(domain: Domain, stream: RawStream, position: int) -> None:
+    async for data, _ in output(domain, position):
+        await stream.write(data)
+    stream.write_end()
 
 
 async def _type(domain: Domain, stream: RawStream) -> None:
-    while data := await stream.read():
-        await type_all(domain, data)
+    """Type what comes, and return when the client is gone."""
+    with suppress(ConnectionError):
+        while data := await stream.read():
+            await type_all(domain, data)
+        await stream.gone()
 
 
 async def type_all(domain: Domain, data: bytes) -> None:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import select
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias
+
+#: How often it is looked whether a client has gone, in seconds.
+_LOOK_S: Final = 0.2
 
 
 class Body(Protocol):
@@ -69,6 +73,15 @@ class RawStream:
             data, self._early = self._early[:size], self._early[size:]
             return data
         return await self._reader.read(size)
+
+    async def gone(self) -> None:
+        """Return once the client has closed the connection. One that has ended its direction before is not seen to go
+        by reading, and it may be long until there is something to write.
+        """
+        poll = select.poll()
+        poll.register(self._writer.get_extra_info("socket"), 0)  # which tells of the end of both directions alone
+        while not (self._writer.is_closing() or poll.poll(0)):
+            await asyncio.sleep(_LOOK_S)
 
     async def write(self, data: bytes) -> None:
         """Send something, and wait while the client does not take it. Raise ConnectionError if it is gone."""

@@ -21,7 +21,10 @@ from dbt.daemon.http_messages import Answer, Handler, Hijack, RawStream, Request
 
 #: Connections at the same time. Who comes when there are as many is told so.
 _MOST_CONNECTIONS: Final = 512
-_TOO_MANY: Final = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+_TOO_MANY: Final = (
+    b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Type: application/json\r\n"
+    b"Content-Length: %d\r\n\r\n%b"
+)
 _LARGEST_HEAD: Final = 1 << 16
 _LARGEST_BODY: Final = 4 << 20
 #: How long a client may take for a request, and how long a connection may be idle, in seconds.
@@ -81,7 +84,8 @@ class HttpServer:
         task = asyncio.current_task()
         assert task is not None
         if len(self._connections) >= _MOST_CONNECTIONS:
-            writer.write(_TOO_MANY)
+            body = _error(self._error_key, f"there are {_MOST_CONNECTIONS} connections already: end one of them")
+            writer.write(_TOO_MANY % (len(body), body))
             writer.close()
             return
         self._connections.add(task)
@@ -230,7 +234,7 @@ class _Connection:
             return Response(500, self._error("internal error: the log of the daemon has more"))
 
     def _error(self, text: str) -> bytes:
-        return json.dumps({self._error_key: text}, separators=(",", ":")).encode()
+        return _error(self._error_key, text)
 
     async def _answer(self, request: Request, answer: Answer) -> bool:
         """Send an answer. Return True if the connection goes on speaking HTTP."""
@@ -321,6 +325,11 @@ class _Connection:
             if (data := self._protocol.send(event)) is not None:
                 self._writer.write(data)
         await self._writer.drain()
+
+
+def _error(key: str, text: str) -> bytes:
+    """Return the body of an error."""
+    return json.dumps({key: text}, separators=(",", ":")).encode()
 
 
 def _target(head: h11.Request) -> SplitResult:

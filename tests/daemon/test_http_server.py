@@ -328,7 +328,7 @@ def test_who_comes_when_there_are_too_many_is_told(tmp_path: Path, monkeypatch: 
         assert (await _head(reader))[0] == 404
         more, other = await asyncio.open_unix_connection(str(tmp_path / "s"))
         assert (await _head(more))[0] == 503
-        assert await more.read() == b""
+        assert json.loads(await more.read()) == {"error": "there are 1 connections already: end one of them"}
         other.close()
 
     monkeypatch.setattr("dbt.daemon.http_server._MOST_CONNECTIONS", 1)

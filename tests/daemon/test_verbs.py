@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import select
 import signal
 import socket
 import stat
@@ -17,6 +18,7 @@ from time import monotonic
 
 import pytest
 
+from dbt.cli.status import Status
 from tests.cli.command import COMMAND, dbt, environment, paragraph
 from tests.daemon.daemons import TestDaemon, daemon_in
 from tests.waiting import wait_until
@@ -99,6 +101,48 @@ def test_a_shared_console_has_all_bytes_and_ends_with_the_machine(daemon: TestDa
         daemon.ok("destroy", "echo")
         assert console.stdout.read() == b""
     assert console.returncode == 0
+
+
+def test_who_goes_from_a_silent_console_leaves_no_connection(daemon: TestDaemon) -> None:
+    """Also who has ended standard input before: the daemon hears of it neither by reading nor by writing."""
+    daemon.define("one", "sleeper")
+    daemon.ok("start", "one")
+    descriptors = Path(f"/proc/{daemon.ask('GET', '/v1')['pid']}/fd")
+    before = len(list(descriptors.iterdir()))
+    consoles = [
+        subprocess.Popen([*COMMAND, "vm", "console", "one"], env=environment(DBT_VM_DIR=str(daemon.state)), stdin=stdin)
+        for stdin in (subprocess.DEVNULL, subprocess.PIPE)
+    ]
+    wait_until(lambda: len(list(descriptors.iterdir())) >= before + len(consoles), "consoles")
+    for console in consoles:
+        console.kill()
+        console.wait()
+    wait_until(lambda: len(list(descriptors.iterdir())) <= before, "the end of their connections")
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    ("verb", "why"), [(("console", "one"), "there is no daemon"), (("event",), "the daemon has gone")]
+)
+def test_who_listens_is_told_that_the_daemon_has_ended(
+    tmp_path: Path, how: signal.Signals, verb: tuple[str, ...], why: str
+) -> None:
+    with daemon_in(tmp_path) as daemon:
+        daemon.define("one", "letters")
+        daemon.ok("start", "one")
+        users = environment(DBT_VM_DIR=str(daemon.state))
+        with subprocess.Popen(
+            [*COMMAND, "vm", *verb], env=users, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        ) as listener:
+            assert listener.stdout is not None
+            while not select.select([listener.stdout], [], [], 0.1)[0]:  # until it is there
+                daemon.ok("suspend", "one")
+                daemon.ok("resume", "one")
+                daemon.type("one")
+            os.kill(daemon.ask("GET", "/v1")["pid"], how)
+            _, said = listener.communicate(timeout=60)
+        assert listener.returncode == Status.FAILURE
+        assert why in said.decode() and "bug" not in said.decode()
 
 
 def test_events_say_what_happens(daemon: TestDaemon) -> None:

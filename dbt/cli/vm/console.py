@@ -34,8 +34,9 @@ def attach(name: str, everything: bool) -> int:
 
             say(f"this is the console of {name}; Ctrl-] ends the connection")
             opened.enter_context(raw_terminal(0))
-        os.write(1, early)
-        _carry(client.socket, is_terminal)
+        _write(early)
+        if _carry(client.socket, is_terminal):
+            connect(starts=False).close()  # which says that the daemon has ended, and not the machine
     return Status.DONE
 
 
@@ -48,25 +49,42 @@ def client_position(name: str) -> int:
     return written
 
 
-def _carry(connection: socket.socket, is_terminal: bool) -> None:
-    """Carry bytes both ways. When standard input ends, output goes on."""
+def _carry(connection: socket.socket, is_terminal: bool) -> bool:
+    """Carry bytes both ways. When standard input ends, output goes on. Return False if Ctrl-] ends it."""
     inputs: list[socket.socket | int] = [connection, 0]
     while True:
         ready, _, _ = select.select(inputs, [], [])
         if connection in ready:
-            data = connection.recv(_PIECE)
+            data = _received(connection)
             if not data:
-                return
+                return True
             _write(data)
         if 0 in ready:
             keys = os.read(0, _PIECE)
             if is_terminal and _ESCAPE in keys:
-                return
-            if keys:
-                connection.sendall(keys)
-            else:
+                return False
+            if not _send(connection, keys):
                 inputs.remove(0)
-                connection.shutdown(socket.SHUT_WR)
+
+
+def _received(connection: socket.socket) -> bytes:
+    """Return what has come, and nothing if there is nobody any more."""
+    try:
+        return connection.recv(_PIECE)
+    except ConnectionError:
+        return b""
+
+
+def _send(connection: socket.socket, keys: bytes) -> bool:
+    """Send what was typed. Return False at its end, or if nobody takes it any more."""
+    try:
+        if keys:
+            connection.sendall(keys)
+        else:
+            connection.shutdown(socket.SHUT_WR)
+    except OSError:
+        return False
+    return bool(keys)
 
 
 def _write(data: bytes) -> None:

@@ -61,8 +61,8 @@ class Attachment:
         """
         loop = asyncio.get_running_loop()
         output = loop.create_task(self._carry_output())
-        tasks = [output, loop.create_task(self._is_detached.wait())]
         carrying = loop.create_task(self._carry_input(session)) if self._wish.has_input else None
+        tasks = [output, loop.create_task(self._is_detached.wait()), loop.create_task(self._until_gone(carrying))]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             if output.done():
@@ -74,6 +74,12 @@ class Attachment:
                     task.cancel()
             await asyncio.gather(*(one for one in [*tasks, carrying] if one is not None), return_exceptions=True)
         return self._is_detached.is_set()
+
+    async def _until_gone(self, carrying: asyncio.Task[None] | None) -> None:
+        """Return once the client is gone, and the program has what the client has sent."""
+        if carrying is not None:
+            await asyncio.wait((carrying,))
+        await self._raw.gone()
 
     async def _carry_output(self) -> None:
         while (piece := await self._listener.read()) is not None:
