@@ -135,9 +135,11 @@ class Moves:
 
     def _read(self) -> Iterator[tuple[float, Moved]]:
         """Yield the migrations that are remembered, from the oldest on, and when each was changed. Remove files that
-        have none.
+        have none, and leave alone what is no file.
         """
-        for changed, path in sorted((entry.stat().st_mtime, entry.path) for entry in os.scandir(self._directory)):
+        with os.scandir(self._directory) as entries:
+            found = [(entry.stat().st_mtime, entry.path) for entry in entries if entry.is_file(follow_symlinks=False)]
+        for changed, path in sorted(found):
             moved = None if path.endswith(_NEW) else _decoded(path)
             if moved is None or path != self._path(moved.number):
                 os.unlink(path)

@@ -77,18 +77,27 @@ class Store:
     def domains(self) -> list[StoredDomain]:
         """Return all domains, in the order in which they were defined."""
         rows = self._database.rows(
-            "SELECT definition, made, persistent, managed_save, paused, restarts FROM domains ORDER BY rowid"
+            "SELECT uuid, name, definition, made, persistent, managed_save, paused, restarts "
+            "FROM domains ORDER BY rowid"
         )
         return [
             StoredDomain(
-                self._definition(text), self._definition(made), bool(persistent), saved, bool(paused), restarts
+                self._definition(text, uuid, name),
+                self._definition(made, uuid, name),
+                bool(persistent),
+                saved,
+                bool(paused),
+                restarts,
             )
-            for text, made, persistent, saved, paused, restarts in rows
+            for uuid, name, text, made, persistent, saved, paused, restarts in rows
         ]
 
-    def _definition(self, text: str) -> Definition:
+    def _definition(self, text: str, uuid: str, name: str) -> Definition:
         try:
-            return read_definition(msgspec.json.decode(text))
+            found = read_definition(msgspec.json.decode(text))
+            if (str(found.uuid), found.name) != (uuid, name):
+                raise DefinitionError(f"it is of another domain than {name}, whose UUID is {uuid}")
+            return found
         except (msgspec.DecodeError, DefinitionError) as error:
             raise HostFailed(
                 f"the database {self._path} has a domain with a definition that is none: {error}. Move it away to "

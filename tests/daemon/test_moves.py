@@ -35,6 +35,15 @@ def test_it_is_remembered_by_the_next_daemon(tmp_path: Path) -> None:
     assert again.get(bytes([3]) * 16) is None
 
 
+def test_what_is_none_is_removed_if_it_is_a_file(tmp_path: Path) -> None:
+    Moves(str(tmp_path)).put(move(1))
+    (tmp_path / "junk").write_bytes(b"\xff")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
+    assert Moves(str(tmp_path)).all() == [move(1)]
+    assert not (tmp_path / "junk").exists() and (tmp_path / "folder").exists()
+
+
 def test_what_cannot_be_written_is_known_to_this_daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     moves = Moves(str(tmp_path))
     moves.put(move(1))

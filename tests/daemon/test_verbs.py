@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Timer
 from time import monotonic
+from uuid import UUID
 
 import pytest
 
@@ -278,11 +279,18 @@ def test_a_damaged_database_is_named(tmp_path: Path) -> None:
         wait_until(lambda: not _is_reachable(daemon), "the end of the daemon")
         path = daemon.state / "vm.sqlite"
         sound = path.read_bytes()
-        database = sqlite3.connect(path)
-        with database:
-            database.execute("UPDATE domains SET definition = '{'")
-        database.close()
-        assert f"the database {path} has a domain" in paragraph(daemon.vm("list"), 125)
+        (definition,) = sqlite3.connect(path).execute("SELECT definition FROM domains").fetchone()
+        uuid = json.loads(definition)["uuid"]
+        for text, said in (
+            ("{", f"the database {path} has a domain"),
+            (definition.replace(uuid, str(UUID(int=5))), f"it is of another domain than one, whose UUID is {uuid}"),
+            (definition.replace('"base":', '"newer":'), "has an option that this dbt does not know: newer"),
+        ):
+            database = sqlite3.connect(path)
+            with database:
+                database.execute("UPDATE domains SET definition = ?, made = ?", (text, text))
+            database.close()
+            assert said in paragraph(daemon.vm("list"), 125)
         path.write_bytes(b"damaged" + sound[7:])
         assert f"the database {path} cannot be used" in paragraph(daemon.vm("list"), 125)
         path.write_bytes(sound)

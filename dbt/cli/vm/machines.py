@@ -178,6 +178,10 @@ def _options(definition: Definition) -> RunOptions:
     given: dict[str, Any] = {}
     for name, value in definition.machine.items():
         given[name.replace("-", "_")] = tuple(value) if isinstance(value, list) else _text(value)
+    if unknown := sorted(given.keys() - set(RunOptions._fields)):
+        raise DefinitionError(
+            f"the machine of {definition.name} has an option that this dbt does not know: {unknown[0]}"
+        )
     options = RunOptions(**{"epoch": "now", **given}, realtime="off")
     is_domain = options.xen or definition.type == "pv"
     return options._replace(board=XEN) if is_domain and options.board is None else options
