@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Collection
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar, cast
 from uuid import UUID
 
 import msgspec
@@ -116,7 +116,12 @@ def _rate(per_second: int | None) -> Rate | None:
 def read_definition(data: object) -> Definition:
     """Return the definition that plain values describe, as TOML and JSON give them. Raise DefinitionError."""
     names = [name for kind in (Definition, Share, MachineLimits) for name in kind.__struct_encode_fields__]
+    if isinstance(data, dict) and isinstance(options := data.get("machine"), dict):
+        for name, value in options.items():  # where msgspec says of a mapping what is wrong, and not where
+            checked(value, cast(Any, OptionValue), "the definition", names, f"machine.{name}")
     definition = checked(data, Definition, "the definition", names)
+    if has_zero(data):
+        raise DefinitionError("the definition is wrong: a text in it has a zero byte")
     if not os.path.isabs(definition.directory):
         raise DefinitionError(
             f"the definition is wrong at directory: {definition.directory!r} is no path that begins with /"
@@ -124,16 +129,25 @@ def read_definition(data: object) -> Definition:
     return definition
 
 
-def checked(data: object, kind: type[T], what: str, names: Collection[str]) -> T:
+def has_zero(value: object) -> bool:
+    """True if a text has a character that no name and no path can have."""
+    if isinstance(value, dict):
+        return any(has_zero(one) for pair in value.items() for one in pair)
+    if isinstance(value, list):
+        return any(map(has_zero, value))
+    return isinstance(value, str) and "\0" in value
+
+
+def checked(data: object, kind: type[T], what: str, names: Collection[str], at: str = "") -> T:
     """Return plain values as a ``kind``. Raise DefinitionError, which names the field, if they are none. ``names`` are
-    those of the fields that there are.
+    those of the fields that there are, and ``at`` is where the values are in a whole.
     """
     try:
         return msgspec.convert(data, kind, strict=True)
     except msgspec.ValidationError as error:
         found = _PLACE.match(str(error))
         assert found is not None
-        place = (found["place"] or "").lstrip(".")
+        place = f"{at}{found['place'] or ''}".lstrip(".")
         raise DefinitionError(
             f"{what} is wrong{f' at {place}' if place else ''}: {_plain(found['what'], names)}"
         ) from None

@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from queue import Empty, SimpleQueue
 from threading import BoundedSemaphore, Lock, Thread
 from typing import Any, Final
 
 import msgspec
 
-from dbt.daemon.definition import checked, plain, read_definition
+from dbt.daemon.definition import Definition, checked, plain, read_definition
 from dbt.daemon.domains import RUNS, Domains
 from dbt.daemon.errors import Conflict, DefinitionError, RequestError
 from dbt.daemon.known_domains import Record
@@ -272,7 +272,7 @@ class Migrations:
                 if about.copies_storage:
                     definition = self._machines.with_disks_in(self._disks, definition)
                 made = definition
-            with self._domains.expected(definition, made, about.persistent) as record:
+            with self._empty_removed(definition), self._domains.expected(definition, made, about.persistent) as record:
                 self._take(record, found, entrance, about, place)
                 with suppress(LifecycleError):  # its guest may have been ended already
                     if about.goes_on and record.domain.state is DomainState.PAUSED:
@@ -291,8 +291,21 @@ class Migrations:
         except (MigrationError, TimeoutError) as error:  # which the source knows
             _log.error("%s", error)
             found.channel.close()
+        except Exception:
+            _log.exception("a machine is refused")
+            _refuse(found.channel, "internal error: the log of its daemon has more")
         finally:
             entrance.end_when_closed(lambda: self._forget(found.number))
+
+    @contextmanager
+    def _empty_removed(self, definition: Definition) -> Iterator[None]:
+        """Remove the directory for the copied disks of a machine if the block raises and none is in it."""
+        try:
+            yield
+        except BaseException:
+            with suppress(OSError):
+                os.rmdir(os.path.join(self._disks, str(definition.uuid)))
+            raise
 
     def _take(self, record: Record, found: Greeting, entrance: _Entrance, about: _About, place: Place) -> None:
         """Take a machine that comes, and remember what becomes of it."""
@@ -399,7 +412,7 @@ def _askable(addresses: Sequence[str], channel: Channel, door: Place) -> Iterato
 def _decoded(data: bytes) -> object:
     try:
         return msgspec.json.decode(data)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         raise DefinitionError("the source says nothing of the domain that this daemon understands") from None
 
 

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from dbt.daemon.definition import OF_NAMES
+from dbt.daemon.definition import OF_NAMES, has_zero
 from dbt.daemon.errors import NotFound, RequestError
 from dbt.daemon.http_messages import Answer, Request, Response
 
@@ -115,7 +115,7 @@ def _body(route: Route, request: Request) -> Any:
         return request.body
     try:
         body = msgspec.json.decode(request.body or b"{}", type=route.takes)
-        has_zero = _has_zero(msgspec.to_builtins(body))
+        is_wrong = has_zero(msgspec.to_builtins(body))
     except RecursionError:
         raise Wrong(f"the body of {route.method} {route.path} is wrong: it is nested too deeply") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -123,18 +123,9 @@ def _body(route: Route, request: Request) -> Any:
         if "matching regex" in text:  # which names alone are checked by
             text = OF_NAMES + "".join(text.partition(" - at ")[1:])
         raise Wrong(f"the body of {route.method} {route.path} is wrong: {text}") from None
-    if has_zero:
+    if is_wrong:
         raise Wrong(f"the body of {route.method} {route.path} is wrong: a text in it has a zero byte")
     return body
-
-
-def _has_zero(value: object) -> bool:
-    """True if a text has a character that no name and no path can have."""
-    if isinstance(value, dict):
-        return any(_has_zero(one) for pair in value.items() for one in pair)
-    if isinstance(value, list):
-        return any(map(_has_zero, value))
-    return isinstance(value, str) and "\0" in value
 
 
 def _operation(route: Route, of_type: Mapping[int, Any]) -> dict[str, Any]:

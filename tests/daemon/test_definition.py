@@ -38,6 +38,9 @@ def _checked(machine: dict[str, Any], **more: Any) -> Definition:
         ({"name": "a", "machine": {}, "uuid": "7"}, "at uuid: invalid UUID"),
         ({"name": "a", "machine": {}, "directory": "d"}, "'d' is no path that begins with /"),
         ({"name": "a", "machine": {}, "limits": {"memory": 1 << 64}}, "at limits.memory: expected int <="),
+        ({"name": "a", "machine": {"kernel": "k", "memory": 1.5}}, "at machine.memory: expected bool | int | text"),
+        ({"name": "a", "machine": {"net": ["hub:x", 1]}}, "at machine.net[1]: expected text, got int"),
+        ({"name": "a", "machine": {"kernel": "k\0"}}, "a text in it has a zero byte"),
         ([], "expected a section, got a list"),
     ],
 )

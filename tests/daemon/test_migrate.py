@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -10,11 +11,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
+from typing import Any
+from uuid import UUID
 
 import pytest
 
 from dbt.host.disk import DiskError, RawFile
-from dbt.hypervisor.migration import Point
+from dbt.hypervisor.migration import Place, Point
+from dbt.hypervisor.migration.errors import Refused
+from dbt.hypervisor.migration.messages import MAGIC, NUMBER_SIZE, VERSION, Kind
 from dbt.hypervisor.process.lease import leases
 from tests.cli.command import ROOT, environment, paragraph
 from tests.daemon.daemons import TestDaemon, daemon_in
@@ -169,6 +174,34 @@ def test_a_machine_whose_migration_cannot_be_remembered_stays(pair: tuple[TestDa
     assert here.type("one") == "A"
     here.ok("migrate", "--live", "one", socket_of(there))
     assert there.type("one") == "B"
+
+
+@pytest.mark.parametrize(
+    ("about", "why"),
+    [
+        (b"[" * 5000, "nothing of the domain that this daemon understands"),
+        ({"machine": {"program": "/x\0"}}, "a zero byte"),
+        ({"machine": {"program": "~\0"}}, "a zero byte"),
+        ({"machine": {"program": "/x", "drive": ["file=/nowhere/disk"]}}, "the offer has not the fields"),
+    ],
+)
+def test_a_source_that_says_nonsense_is_told_so_and_leaves_nothing(
+    pair: tuple[TestDaemon, TestDaemon], about: bytes | dict[str, Any], why: str
+) -> None:
+    _, there = pair
+    if isinstance(about, dict):
+        flags = {"persistent": True, "goes_on": False, "copies_storage": True, "paused": False, "asked_at": []}
+        about = json.dumps({"definition": {"name": "one", "uuid": str(UUID(int=5)), **about}, **flags}).encode()
+    hello = {"magic": MAGIC, "version": VERSION, "id": os.urandom(NUMBER_SIZE), "asks": False, "about": about}
+    with Place.parse(f"unix:{there.state / 'vm-in.sock'}").connect() as channel:
+        channel.send(Kind.HELLO, hello)
+        channel.receive(Kind.HELLO)
+        channel.send(Kind.OFFER, {})
+        with pytest.raises(Refused, match=why):
+            channel.receive(Kind.ACCEPTED)
+    wait_until(lambda: states(there) == {}, "the end of a domain without a machine")
+    assert not list((there.state / "disks").iterdir())
+    assert "Traceback" not in (there.state / "log").read_text()
 
 
 def test_a_second_migration_at_the_same_time_leaves_nothing(pair: tuple[TestDaemon, TestDaemon]) -> None:
