@@ -198,10 +198,10 @@ def add_trace(parser: Parser) -> None:
 
 def add_replay(parser: Parser) -> None:
     description = (
-        "Run again what `dbt run --record FILE` or --record-trace FILE has recorded, up to\n"
-        "exactly so many instructions, and print the state of the machine there. With\n"
-        "--gdb a debugger can begin there, and go back and forth. The files that the guest\n"
-        "is made from must be where they were, and unchanged."
+        "Run again what `dbt run --record FILE` or --record-trace FILE has recorded, up\n"
+        "to exactly so many instructions, and print the state of the machine there. With\n"
+        "--gdb a debugger can begin there, and go back and forth. The files that the\n"
+        "guest is made from must be where they were, and unchanged."
     )
 
     def command(parsed: argparse.Namespace) -> int:

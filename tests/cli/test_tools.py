@@ -14,6 +14,7 @@ import pytest
 
 from dbt import __version__
 from dbt.cli.doctor_host import checks
+from dbt.cli.vm.commands import VERBS
 from dbt.codecache.handlers import image_key
 from dbt.codecache.region_store import RegionStore
 from tests.assembler import assemble
@@ -212,6 +213,12 @@ EVERY_HELP = (
     *((), ("run",), ("asm",), ("disasm",), ("isa",), ("doctor",), ("trace",), ("cache",)),
     *(("trace", name) for name in ("html", "diff", "view", "export", "stats", "top", "block", "why")),
     *(("cache", name) for name in ("info", "clear", "verify")),
+    *((name,) for name in ("replay", "translate", "snapshot", "cluster", "xenstore", "guest", "container", "vm")),
+    *(("snapshot", name) for name in ("info", "verify", "diff")),
+    *(("cluster", name) for name in ("run", "replay", "diff")),
+    *(("vm", name) for name in VERBS),
+    *(("container", name) for name in ("serve", "run", "exec", "ps", "logs", "stop", "rm", "replay", "migrate")),
+    *(("container", name) for name in ("resume", "images", "pull")),
 )
 
 

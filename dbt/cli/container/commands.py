@@ -50,7 +50,7 @@ def _add_serve(parser: Parser) -> None:
 
 def _add_run(parser: Parser) -> None:
     parser.usage = "dbt container run [OPTIONS] IMAGE [COMMAND [ARGS]...]"
-    parser.description = "Run a program of an image in a new container. An image that is not here is pulled."
+    parser.description = "Run a program of an image in a new container. An image that is not here is\npulled."
     options = Options(parser)
     _add_program_options(parser)
     parser.add_argument("-d", "--detach", action="store_true", help="do not wait for its end; print its id")
@@ -173,8 +173,9 @@ def _add_migrate(parser: Parser) -> None:
 def _add_resume(parser: Parser) -> None:
     parser.usage = "dbt container resume [--force] CONTAINER"
     parser.description = (
-        "Let a container go on that was paused. With --force also one that was on its way to\n"
-        "another engine, when nobody knows whether it is there: you know that it is not."
+        "Let a container go on that was paused. With --force also one that was on its way\n"
+        "to another engine, when nobody knows whether it is there: you know that it is\n"
+        "not."
     )
     Options(parser).flag("also if the container may run at another engine: you know that it does not", "--force")
     _add_container(parser)
