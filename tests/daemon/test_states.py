@@ -286,6 +286,17 @@ def test_disks_come_and_go_with_the_next_start(daemon: TestDaemon, tmp_path: Pat
     assert "has no disk" in paragraph(daemon.vm("detach-disk", "one", tmp_path / "disk"), 120)
 
 
+@pytest.mark.parametrize("name", ["a,b", "profile=x"])
+def test_the_file_of_a_disk_may_have_any_name(daemon: TestDaemon, tmp_path: Path, name: str) -> None:
+    daemon.define("one", "sleeper")
+    (tmp_path / name).write_bytes(bytes(4096))
+    daemon.ok("attach-disk", "one", tmp_path / name)
+    daemon.ok("start", "one")
+    daemon.ok("detach-disk", "one", tmp_path / name)
+    assert _drives(daemon, "one") == 0
+    assert "is empty" in paragraph(daemon.vm("attach-disk", "one", ""), 120)
+
+
 def test_a_new_definition_holds_from_the_next_start_on(daemon: TestDaemon, letters: str) -> None:
     daemon.define("one", "echo", ["[share]", "weight = 5"])
     assert daemon.json("dominfo", letters)["weight"] == 5

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Mapping
 
-from dbt.cli.status import Status
+from dbt.cli.status import CommandError, Status
 from dbt.cli.values import parse_count, parse_size
 from dbt.cli.vm.connection import ask, of_domain
 from dbt.cli.vm.paths import absolute_drive
@@ -55,10 +55,19 @@ def clone(name: str, other: str, as_json: bool) -> int:
 
 def change_disk(name: str, drive: str, verb: str, as_json: bool) -> int:
     """Give the domain a disk, or take it: the text of --drive, or the path of its file."""
-    text = absolute_drive(drive if "file=" in drive else f"file={drive}", os.getcwd())
+    if not drive:
+        raise CommandError("the path of the disk is empty.", Status.USAGE)
+    text = absolute_drive(_as_drive(drive), os.getcwd())
     ask("POST", of_domain(name, *verb.split("/")), {"drive": text})
     done = "has" if verb == "disks" else "does not have"
     return show({"domain": name, "drive": text}, as_json, f"domain {name} {done} {text} from its next start on")
+
+
+def _as_drive(text: str) -> str:
+    """Return the text of --drive for a text of it, or for a path, whose commas are written twice there."""
+    if os.path.lexists(text):
+        return f"file={text.replace(',', ',,')}"
+    return text if any(part.startswith("file=") for part in text.split(",")) else f"file={text}"
 
 
 def set_memory(name: str, size: str, as_json: bool) -> int:
