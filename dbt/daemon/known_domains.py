@@ -265,6 +265,16 @@ class KnownDomains(ABC):
                 return
             self._forget(record)
 
+    def undefine_moved(self, record: Record) -> None:
+        """Forget a domain whose machine runs elsewhere now, unless there are snapshots, made while it was moved."""
+        with suppress(NotFound), self.use(record.name) as known:
+            if known is not record or not record.persistent:
+                return
+            if count := self.count_snapshots(record):
+                _log.warning("the domain %s stays defined here: it has %d snapshots", record.name, count)
+                return
+            self.undefine(record.name)
+
     def _forget_if_known(self, record: Record) -> None:
         """Forget a domain, unless somebody has done it first."""
         with record.busy:

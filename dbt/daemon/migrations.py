@@ -125,8 +125,8 @@ class Migrations:
         finally:
             if stands and record.domain.state is DomainState.PAUSED:
                 record.domain.resume()
-        if wanted.undefine_source and record.persistent:
-            self._domains.undefine(record.name)
+        if wanted.undefine_source:
+            self._domains.undefine_moved(record)
         self._domains.settle(record)
         return MigrationReport(
             record.name,

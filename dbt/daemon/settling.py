@@ -159,8 +159,8 @@ class Settling:
     def _leave(self, record: Record, moved: Moved) -> None:
         _log.info("the domain %s runs at the other daemon", record.name)
         record.domain.give_up(_NOT_HERE)
-        if moved.is_source and not moved.persistent and record.persistent:
-            self._domains.undefine(record.name)
+        if moved.is_source and not moved.persistent:
+            self._domains.undefine_moved(record)
 
     def _run_here(self, record: Record, moved: Moved) -> None:
         _log.info("the domain %s runs here", record.name)

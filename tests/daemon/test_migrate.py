@@ -113,6 +113,22 @@ def test_snapshots_are_not_lost_with_a_domain_that_is_to_be_forgotten(pair: tupl
     here.ok("snapshot-revert", "one", "then")
 
 
+def test_a_snapshot_that_is_made_meanwhile_is_not_lost(pair: tuple[TestDaemon, TestDaemon]) -> None:
+    here, there = pair
+    here.define("one", "letters")
+    here.ok("start", "one")
+    moves = len(list((here.state / "moves").iterdir()))
+    slowly = {"destination": socket_of(there), "live": True, "bandwidth": 4096, "undefine_source": True}
+    thread = Thread(target=here.ask, args=("POST", "/v1/domains/one/migrate", slowly))
+    thread.start()
+    wait_until(lambda: len(list((here.state / "moves").iterdir())) > moves, "a migration")
+    here.ok("snapshot-create", "one", "meanwhile")
+    thread.join()
+    assert there.type("one") == "A"
+    assert states(here) == {"one": "defined"}
+    assert [one["name"] for one in here.json("snapshot-list", "one")] == ["meanwhile"]
+
+
 def test_what_is_persistent_stays_and_what_is_undefined_goes(pair: tuple[TestDaemon, TestDaemon]) -> None:
     here, there = pair
     here.define("one", "letters")
