@@ -32,7 +32,7 @@ from dbt.abi.layout import (
 )
 from dbt.backend.builder import Builder, Value, define, define_preserving
 from dbt.backend.debug_points import arm_breakpoints
-from isa.arm.faults import BROAD, FAULT_MASK, PARTIAL, AccessKind, Fault
+from isa.arm.faults import BROAD, FAULT_MASK, PARTIAL, SUPERSECTION, AccessKind, Fault
 from isa.arm.state import SCTLR_M
 
 #: The words of the state that tell address spaces apart.
@@ -60,8 +60,9 @@ def _fills_before(f: Builder, space: Value) -> Value:
 
 
 #: Bits of the byte of a megabyte: pages of it were filled, and from something larger than a page, in some space since
-#: the last flush of all entries.
-_FILLED, _BROAD = 1, 2
+#: the last flush of all entries; or pages of its 16 MiB were filled from a supersection.
+_FILLED, _BROAD, _SUPERSECTION = 1, 2, 4
+_SUPERSECTION_MEGABYTES = 16
 
 
 def _extent(f: Builder, page: Value) -> Value:
@@ -228,8 +229,8 @@ def _tlb_flush_page() -> Builder:
     """``tlb_flush_page(cpu, mva)``: null the entries of the page of an address in all spaces. Where nothing was
     filled in its megabyte, there is nothing to do.
 
-    If its megabyte has something larger than a page, the entries of the whole megabyte are nulled. If the FCSE is in
-    use, one page may have two addresses, so all entries are nulled.
+    If its megabyte has something larger than a page, the entries of the whole megabyte are nulled. All entries are
+    nulled if it is part of a supersection, which is rare, and if the FCSE is in use: one page may have two addresses.
     """
     f = define("tlb_flush_page", {"mva": "i32"}, attributes="noinline")
     mva = f["mva"]
@@ -239,6 +240,9 @@ def _tlb_flush_page() -> Builder:
     page = mva >> PAGE_SHIFT
     extent = _extent(f, page)
     with f.when(extent.load("i8").eq(0)):  # as where a kernel flushes a whole region page by page
+        f.ret()
+    with f.when(extent.load("i8").has(_SUPERSECTION)):
+        f.call("tlb_flush", f.cpu)
         f.ret()
     broad = extent.load("i8").has(_BROAD)
     first = broad.choose(page & -PAGES_PER_MEGABYTE, page)
@@ -303,11 +307,20 @@ def _choose_tables() -> Builder:
 
 
 def _note_extent() -> Builder:
-    """``note_extent(cpu, gva, status)``: if the walk found something larger than a page, note that for its megabyte."""
+    """``note_extent(cpu, gva, status)``: if the walk found something larger than a page, note that for its megabyte.
+
+    If it is a supersection, note that for all of its megabytes.
+    """
     f = define("note_extent", {"gva": "i32", "status": "i64"})
+    page = f["gva"] >> PAGE_SHIFT
     with f.when(f["status"].has(BROAD)):
-        extent = _extent(f, f["gva"] >> PAGE_SHIFT)
+        extent = _extent(f, page)
         f.store(extent.load("i8") | _BROAD, extent)
+    with f.when(f["status"].has(SUPERSECTION)):
+        first = _extent(f, page & -(_SUPERSECTION_MEGABYTES * PAGES_PER_MEGABYTE))
+        with f.count(0, _SUPERSECTION_MEGABYTES) as number:
+            extent = first.element("i8", number)
+            f.store(extent.load("i8") | _SUPERSECTION, extent)
     f.ret()
     return f
 

@@ -40,3 +40,5 @@ FAULT_MASK = 0xFFFF
 PARTIAL = 1 << 16
 #: A bit beside a physical address: the entry maps more than 4 KiB, all of which a flush of one address must forget.
 BROAD = 1 << 17
+#: A bit beside :data:`BROAD`: the entry is a supersection, and maps 16 MiB.
+SUPERSECTION = 1 << 18

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from isa.arm.faults import BROAD, FAULT_MASK, PARTIAL, Fault
+from isa.arm.faults import BROAD, FAULT_MASK, PARTIAL, SUPERSECTION, Fault
 from isa.arm.recorder import Recorder, routine
-from isa.arm.state import SCTLR_AFE, SCTLR_M, SCTLR_XP
+from isa.arm.state import SCTLR_AFE, SCTLR_M, SCTLR_XP, Architecture
 from isa.ir.uop import Uop
 
 _SECTION, _PAGE = 0, 2  # added to the first of the codes that come in pairs
@@ -44,16 +44,21 @@ def modified_address(u: Recorder, gva: Uop) -> Uop:
 def report_translation(u: Recorder, gpa: Uop, status: Uop) -> None:
     """Set PAR to the page or the fault that :func:`translate` has found (B4.1.112)."""
     fault = status & FAULT_MASK
-    u.set("par", u.select(fault != 0, (fault & 15) << 1 | 1, gpa & 0xFFFFF000 | PAR_NS))
+    has_size = (status & SUPERSECTION != 0) & ~u.get("architecture").ult(int(Architecture.V7))
+    page = u.select(has_size, gpa & 0xFF000000 | PAR_SS, gpa & 0xFFFFF000)
+    u.set("par", u.select(fault != 0, (fault & 15) << 1 | 1, page | PAR_NS))
 
 
-#: PAR.NS (B4.1.112): without the Security Extensions all memory is non-secure.
+#: PAR.SS (B4.1.112): the address is in a supersection, and only its bits 31:24 are in PAR. ARMv6 has no such bit.
+PAR_SS = 1 << 1
+#: PAR.NS: without the Security Extensions all memory is non-secure.
 PAR_NS = 1 << 9
 
 
 @routine
 def translate(u: Recorder, gva: Uop, access: Uop) -> Uop:
-    """Return the physical address in the lower 32 bits. The upper 32 bits may then be :data:`PARTIAL` or :data:`BROAD`.
+    """Return the physical address in the lower 32 bits. The upper 32 bits may then be :data:`PARTIAL` or :data:`BROAD`,
+    and :data:`SUPERSECTION` beside that.
 
     On a fault the lower 32 bits are 0, and the upper ones are the value for the fault status register (table B3-23,
     with the domain in bits 7:4).
@@ -75,7 +80,7 @@ def translate(u: Recorder, gva: Uop, access: Uop) -> Uop:
     u.temp[_DOMAIN] = domain
     u.temp[_EXTENT] = u.const(0)
     with u.when(kind == 2):
-        u.temp[_EXTENT] = u.const(BROAD)
+        u.temp[_EXTENT] = u.select(supersection, BROAD | SUPERSECTION, BROAD)
         whole = u.select(supersection, first & 0xFF000000 | mva & 0xFFFFFF, first & 0xFFF00000 | mva & 0xFFFFF)
         _found(u, whole, first >> 10 & 3, first.bits(15, 15), first.bits(4, 4), _SECTION)
     with u.when(kind != 2):

@@ -170,6 +170,10 @@ def test_asking_where_an_address_goes(tier: str) -> None:
             assert guest.write(f"0 c7 c8 {operation}", megabyte << 20 | 0x23456) is None
             non_secure = 0 if answer & 1 else 0x200
             assert guest.read("0 c7 c4 0") == answer | non_secure, (megabyte, operation)
+    for number in range(16):
+        guest.store(table + 4 * (0x300 + number), 0x01040C02)
+    assert guest.write("0 c7 c8 0", 0x30423456) is None
+    assert guest.read("0 c7 c4 0") == 0x01000202, "a supersection, of which only bits 31:24 are told"
     assert guest.write("0 c7 c4 0", 0x12345) is None and guest.read("0 c7 c4 0") == 0x12345
     for cpu, there in (("arm1176", True), ("arm926", False)):
         assert isinstance(Guest(tier, cpu=cpu).read("0 c7 c4 0"), int) == there

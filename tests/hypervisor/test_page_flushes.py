@@ -20,7 +20,7 @@ from tests.vm.programs import EXIT, MODES
 BASE, _L1, _L2, _TABLE, _ANSWERS = 0x40008000, 0x40100000, 0x40104000, 0x40200000, 0x40300000
 #: Virtual megabytes, and the physical ones to which they are mapped, each page of which begins with its own address.
 _VIRTUAL, _PHYSICAL = range(0x100, 0x104), range(0x404, 0x408)
-_SECTION, _TABLE_BITS, _SMALL = 0xC02, 0x001, 0x032
+_SECTION, _SUPERSECTION, _TABLE_BITS, _SMALL = 0xC02, 0x40C02, 0x001, 0x032
 #: Executes a table of words (operation, address, value), and writes what loads read to another one.
 _CODE = f"""
     ldr r0, ={_L1} ; mov r1, #0 ; ldr r2, =0xc02
@@ -83,10 +83,9 @@ def script(random: Random, count: int) -> tuple[list[tuple[int, int, int]], list
     return operations, expected
 
 
-@pytest.mark.parametrize("seed", range(2 if LONG else 1))
-@pytest.mark.parametrize(("tier", "jit"), MODES)
-def test_loads_see_the_new_page(tier: TierName, jit: JitMode, seed: int) -> None:
-    operations, expected = script(Random(seed), 1500)
+def answers(tier: TierName, jit: JitMode, operations: list[tuple[int, int, int]]) -> list[int]:
+    """What the loads among the operations read."""
+    loads = sum(operation == _LOAD for operation, _, _ in operations)
     memory = [RamRegion(Gpa(0x40000000), 8 << 20)]
     with Machine(memory, tier=tier, jit=jit, console=CaptureConsole(), cpu="cortex-a15") as machine:
         machine.load_bytes(assemble(_CODE, BASE), BASE)
@@ -95,5 +94,25 @@ def test_loads_see_the_new_page(tier: TierName, jit: JitMode, seed: int) -> None
                 machine.write(address, address.to_bytes(4, "little"))
         machine.write(_TABLE, b"".join(struct.pack("<3I", *each) for each in operations) + bytes(12))
         assert machine.run(fuel=100_000_000).exit_code == 0
-        found = struct.unpack(f"<{len(expected)}I", machine.read(_ANSWERS, 4 * len(expected)))
-    assert list(found) == expected
+        return list(struct.unpack(f"<{loads}I", machine.read(_ANSWERS, 4 * loads)))
+
+
+@pytest.mark.parametrize("seed", range(2 if LONG else 1))
+@pytest.mark.parametrize(("tier", "jit"), MODES)
+def test_loads_see_the_new_page(tier: TierName, jit: JitMode, seed: int) -> None:
+    operations, expected = script(Random(seed), 1500)
+    assert answers(tier, jit, operations) == expected
+
+
+@pytest.mark.parametrize("flushed", [0, 4, 15])
+@pytest.mark.parametrize(("tier", "jit"), MODES)
+def test_any_address_will_do_to_flush_a_supersection(tier: TierName, jit: JitMode, flushed: int) -> None:
+    """Of each of its sixteen megabytes, those included that nobody has looked at."""
+    first, count = 0x300, 16
+    operations = [(_STORE, _L1 + (first + number) * 4, 0x40000000 | _SUPERSECTION) for number in range(count)]
+    operations += [(_FLUSH_ALL, 0, 0), (_LOAD, first + 4 << 20, 0), (_LOAD, first + 5 << 20, 0)]
+    for number in range(count):
+        target = _PHYSICAL[1 + number % 2]
+        operations.append((_STORE, _L1 + (first + number) * 4, target << 20 | _SECTION))
+    operations += [(_FLUSH_PAGE, first + flushed << 20, 0), (_LOAD, first + 4 << 20, 0), (_LOAD, first + 5 << 20, 0)]
+    assert answers(tier, jit, operations) == [0x40400000, 0x40500000, 0x40500000, 0x40600000]
