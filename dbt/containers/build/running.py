@@ -116,7 +116,6 @@ async def _run(machines: Machines, spec: Spec, say: Callable[[str], None], drain
     try:
         vm = await machines.start(spec)
         try:
-            vm.main.end_input()
             await _read(vm.main, say, drain)
             ended = await vm.wait()
         finally:

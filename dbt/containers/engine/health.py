@@ -95,7 +95,6 @@ class HealthChecks:
             vm = container.running_vm()
             async with asyncio.timeout(timeout_s):
                 session = await vm.exec(process)
-                session.end_input()
                 while (piece := await session.read()) is not None:
                     said = (said + piece[1])[:_MOST_OUTPUT]
                 code = await session.wait()

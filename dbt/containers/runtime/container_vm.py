@@ -13,7 +13,7 @@ from typing import Final
 from dbt.containers.network.interface import Interface
 from dbt.containers.runtime import jobs
 from dbt.containers.runtime.checkpoint import PortState, write_checkpoint
-from dbt.containers.runtime.failures import start_failure
+from dbt.containers.runtime.failures import start_failure, too_long
 from dbt.containers.runtime.linked_vm import KILLED, LinkedVm
 from dbt.containers.runtime.process_table import processes_of, table
 from dbt.containers.runtime.resync import MAIN, Resync, Sessions, Summary
@@ -50,7 +50,7 @@ from dbt.hypervisor.carrier import VmLost
 from dbt.hypervisor.lifecycle import LifecycleError
 from dbt.hypervisor.migration import MigrationError, Place, Settings
 from dbt.linux.container_request import ContainerRequest
-from dbt.linux.protocol import ToGuest, frame
+from dbt.linux.protocol import RequestError, ToGuest, frame
 
 #: How long the guest may take to end by itself, in seconds.
 _END_S: Final = 10.0
@@ -95,8 +95,10 @@ class ContainerVm(LinkedVm):
                 raise start_failure(self.spec.process, self.main)
             if not has_program:
                 await self.main.wait()
-            elif self.spec.limits.nano_cpus:
-                await asyncio.to_thread(self._limit, self.spec.limits)
+            else:
+                _end_no_input(self.main, self.spec.process)
+                if self.spec.limits.nano_cpus:
+                    await asyncio.to_thread(self._limit, self.spec.limits)
         except BaseException:
             await self.destroy()
             raise
@@ -128,6 +130,7 @@ class ContainerVm(LinkedVm):
         self._begin_watch()
         with contextlib.suppress(VmEnded):  # which is an end like any other from here on
             await self.thaw()  # the process that was killed may have frozen them
+            _end_no_input(self.main, self.spec.process)  # which that may not have done yet
         return True
 
     async def resume(self, force: bool = False) -> None:
@@ -295,10 +298,15 @@ class ContainerVm(LinkedVm):
         check_texts((*process.argv, *process.env, process.cwd, process.user, *process.groups))
         if self._pid is None:
             raise VmEnded(f"the container {self.spec.id[:12]} has no program any more")
-        session = self._port.open(exec_request(self.spec, process, self._pid))
+        try:
+            request = exec_request(self.spec, process, self._pid)
+        except RequestError:
+            raise too_long(process) from None
+        session = self._port.open(request)
         await session.started()
         if session.failure is not None:
             raise start_failure(process, session)
+        _end_no_input(session, process)
         return session
 
     async def top(self, ps_args: str = "") -> tuple[Sequence[str], Sequence[Sequence[str]]]:
@@ -425,6 +433,12 @@ class ContainerVm(LinkedVm):
     async def _output(self, request: ContainerRequest) -> AsyncIterator[bytes]:
         self._check()
         return jobs.output(await jobs.begin(self._port, request))
+
+
+def _end_no_input(session: Session, process: Process) -> None:
+    """Let the input of a program end that has none, as /dev/null does. A terminal goes on without any."""
+    if not process.open_stdin and not process.tty:
+        session.end_input()
 
 
 async def _last(session: Session) -> None:

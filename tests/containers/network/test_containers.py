@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 pytestmark = NEEDS_BUSYBOX
 NEEDS_PASST = pytest.mark.skipif(shutil.which("passt") is None, reason="there is no passt")
-SHELL = Process((), ("PATH=/bin:/sbin:/usr/bin:/usr/sbin",))
+SHELL = Process((), ("PATH=/bin:/sbin:/usr/bin:/usr/sbin",), open_stdin=True)
 
 
 @pytest.fixture(scope="module")

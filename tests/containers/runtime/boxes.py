@@ -78,7 +78,7 @@ class Boxes:
         name = secrets.token_hex(32)
         disk = str(self._folder / f"{name[:12]}.img")
         make_disk(disk)
-        base = process or Process((), ("PATH=/bin",))
+        base = process or Process((), ("PATH=/bin",), open_stdin=True)
         return Spec(name, "box", self.layers, disk, replace(base, argv=argv or base.argv), **fields)
 
     async def start(self, *argv: str, **fields: Any) -> ContainerVm:

@@ -130,8 +130,6 @@ async def _begin(container: Container, exec: Exec, process: Process) -> Session:
         exec.was_started.set()
         exec.exit_code, error = exec_error(failure)
         raise error from None
-    if not exec.config.attach_stdin:
-        session.end_input()
     exec.session, exec.is_running = session, True
     exec.was_started.set()
     container.spawn(_follow(container, exec, session))
