@@ -17,8 +17,10 @@ _DEFAULT_KEYS: Final = "ctrl-p,ctrl-q"
 _CONTROL: Final = {"@": 0, "[": 27, "\\": 28, "]": 29, "^": 30, "_": 31}
 
 
-def detach_keys(text: str) -> bytes:
-    """Return the keys that end an attachment at a terminal: ``ctrl-p,ctrl-q`` in bytes. Raise BadParameter."""
+def detach_keys(text: str, what: str = "escape") -> bytes:
+    """Return the keys that end an attachment at a terminal: ``ctrl-p,ctrl-q`` in bytes. Raise BadParameter, in which
+    ``what`` says which keys they are.
+    """
     found = bytearray()
     for key in (text or _DEFAULT_KEYS).split(","):
         last = key.removeprefix("ctrl-")
@@ -29,7 +31,7 @@ def detach_keys(text: str) -> bytes:
         elif key != last and last in _CONTROL:
             found.append(_CONTROL[last])
         else:
-            raise BadParameter(f"Unknown character: '{key}'")
+            raise BadParameter(f"Invalid {what} keys ({text}) provided")
     return bytes(found)
 
 

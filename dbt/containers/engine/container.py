@@ -111,6 +111,9 @@ class Container(StoredContainer):
                     vm = await runtime.start_from(self.spec(), checkpoint, place)
         except (RuntimeFailure, NetworkFailure) as failure:
             raise await self._has_failed(failure) from None
+        except Exception as error:  # which nobody has foreseen: it does not run, and can be started again
+            await self._has_failed(RuntimeFailure(f"it could not be started: {error}"))
+            raise
         self._note_ports(place)
         self._is_live(vm)
         state.started, state.pid = now(), vm.main.pid

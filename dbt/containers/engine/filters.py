@@ -68,7 +68,7 @@ class Filters:
         if not chosen:
             return None
         if len(chosen) > 1 or chosen[0] not in _TRUE | _FALSE:
-            raise BadParameter(f"Invalid filter '{name}={chosen}'")
+            raise BadParameter(f"Invalid filter '{name}=[{' '.join(chosen)}]'")
         return chosen[0] in _TRUE
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from ipaddress import ip_address
 from typing import Final
 
 from dbt.containers.engine.config import HostConfig
 from dbt.containers.engine.creation import check_program_texts
 from dbt.containers.engine.errors import BadParameter
 from dbt.containers.engine.log_file import LogOptions
+from dbt.containers.engine.port_bindings import check_bindings
+from dbt.containers.network.host_files import HOST_GATEWAY
 from dbt.containers.runtime.capabilities import capability_bits
 from dbt.containers.runtime.spec import DEFAULT_SHM, RuntimeFailure
 from dbt.containers.runtime.ulimits import check_ulimits
@@ -41,6 +44,7 @@ _SECURITY: Final = {
     "label": ("disable",),
     "seccomp": ("unconfined",),
 }
+_IPC_MODES: Final = ("none", "private", "shareable", "host", "container")
 _TRUE: Final = ("1", "t", "true")
 _FALSE: Final = ("0", "f", "false")
 
@@ -55,19 +59,24 @@ def complete_host(host: HostConfig) -> list[str]:
     host.runtime = host.runtime or "runc"
     if not (host.privileged or host.opens_system_paths):
         host.masked_paths, host.readonly_paths = list(_MASKED), list(_READ_ONLY)
-    if host.memory and not host.memory_swap:
-        host.memory_swap = 2 * host.memory
     _check_policy(host)
     _check_limits(host)
+    _check_memory(host)
+    _check_cpus(host)
+    _check_hosts(host)
+    check_bindings(host.port_bindings or {})
     _check_modes(host)
     _check_drivers(host)
     check_ulimits(host.ulimits or (), BadParameter)
     check_program_texts((*(host.group_add or ()), *(host.binds or ()), *_flat(host.tmpfs), *_flat(host.sysctls)))
     check_program_texts(text for one in host.mounts or () for text in (one.source, one.target))
-    try:
-        capability_bits(host.cap_add or (), host.cap_drop or (), host.privileged)
-    except RuntimeFailure as failure:
-        raise BadParameter(str(failure)) from None
+    for field, names in (("CapAdd", host.cap_add), ("CapDrop", host.cap_drop)):
+        try:
+            capability_bits(names or (), ())
+        except RuntimeFailure as failure:
+            raise BadParameter(f"invalid {field}: {failure}") from None
+    if host.memory and not host.memory_swap:
+        host.memory_swap = 2 * host.memory
     return [*_warnings(host), *_discarded(host), *_security_warnings(host)]
 
 
@@ -88,24 +97,68 @@ def _check_policy(host: HostConfig) -> None:
 
 
 def _check_limits(host: HostConfig) -> None:
-    if 0 < host.memory < _LEAST_MEMORY:
-        raise BadParameter("Minimum memory limit allowed is 6MB")
-    if host.nano_cpus < 0:
-        raise BadParameter("range of CPUs is from 0.01 to 1.00, as there are only 1 CPUs available")
-    if host.nano_cpus and (host.cpu_period or host.cpu_quota):
-        what = "CPU Period" if host.cpu_period else "CPU Quota"
-        raise BadParameter(f"Conflicting options: Nano CPUs and {what} cannot both be set.")
     if not -1000 <= host.oom_score_adj <= 1000:
         raise BadParameter(f"Invalid value {host.oom_score_adj}, range for OOM score adjustment is from -1000 to 1000")
     if host.shm_size < 0:
         raise BadParameter("SHM size can not be less than 0")
     if host.log_config.type not in ("json-file", "none"):
-        raise BadParameter(f"logger: no log driver named '{host.log_config.type}' is registered")
-    LogOptions.read(host.log_config.config)
+        name = host.log_config.type
+        raise BadParameter(f'error looking up logging plugin {name}: plugin "{name}" not found')
+    if host.log_config.type != "none":
+        LogOptions.read(host.log_config.config)
+
+
+def _check_memory(host: HostConfig) -> None:
+    if host.memory and host.memory < _LEAST_MEMORY:
+        raise BadParameter("Minimum memory limit allowed is 6MB")
+    if host.memory > 0 and 0 < host.memory_swap < host.memory:
+        raise BadParameter("Minimum memoryswap limit should be larger than memory limit, see usage")
+    if not host.memory and host.memory_swap > 0:
+        raise BadParameter("You should always set the Memory limit when using Memoryswap limit, see usage")
+    if host.memory_swappiness is not None and not -1 <= host.memory_swappiness <= 100:
+        raise BadParameter(f"Invalid value: {host.memory_swappiness}, valid memory swappiness range is 0-100")
+    if 0 < host.memory_reservation < _LEAST_MEMORY:
+        raise BadParameter("Minimum memory reservation allowed is 6MB")
+    if 0 < host.memory < host.memory_reservation:
+        raise BadParameter("Minimum memory limit can not be less than memory reservation limit, see usage")
+
+
+def _check_cpus(host: HostConfig) -> None:
+    if host.nano_cpus and (host.cpu_period or host.cpu_quota):
+        what = "CPU Period" if host.cpu_period else "CPU Quota"
+        raise BadParameter(f"Conflicting options: Nano CPUs and {what} cannot both be set")
+    if host.nano_cpus < 0:
+        raise BadParameter("range of CPUs is from 0.01 to 1.00, as there are only 1 CPUs available")
+    if host.cpu_period and not 1000 <= host.cpu_period <= 1_000_000:
+        raise BadParameter("CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)")
+    if 0 < host.cpu_quota < 1000:
+        raise BadParameter("CPU cfs quota can not be less than 1ms (i.e. 1000)")
+
+
+def _check_hosts(host: HostConfig) -> None:
+    """Raise BadParameter for more hosts that are none: each is a name and an address."""
+    for text in host.extra_hosts or ():
+        name, colon, address = text.partition(":")
+        if not name or not colon:
+            raise BadParameter(f'bad format for add-host: "{text}"')
+        if address != HOST_GATEWAY and not _is_address(address):
+            raise BadParameter(f'invalid IP address in add-host: "{address}"')
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _check_modes(host: HostConfig) -> None:
     """Raise BadParameter for namespaces that a container shares with others: each has a machine of its own."""
+    if host.ipc_mode.partition(":")[0] not in _IPC_MODES:
+        raise BadParameter(f"Invalid IPC mode: {host.ipc_mode}")
+    if host.cgroupns_mode not in ("private", "host"):
+        raise BadParameter(f"invalid cgroup namespace mode: {host.cgroupns_mode}")
     for name, mode in (("ipc", host.ipc_mode), ("pid", host.pid_mode), ("uts", host.uts_mode)):
         kind = mode.partition(":")[0]
         if kind in ("host", "container") and not (name == "uts" and kind != "host"):

@@ -6,13 +6,14 @@ import contextlib
 from collections.abc import Callable
 from typing import Any, Final
 
-from dbt.containers.engine.config import HostConfig
 from dbt.containers.engine.errors import BadParameter
 from dbt.containers.engine.events import Events
+from dbt.containers.engine.port_bindings import container_port, forwards
 from dbt.containers.engine.records import Definition
 from dbt.containers.engine.versions import ApiVersion
+from dbt.containers.network.addresses import DEFAULT_BRIDGE
 from dbt.containers.network.errors import Forbidden, NetworkFailure, NotFound
-from dbt.containers.network.host_files import NameOptions
+from dbt.containers.network.host_files import HOST_GATEWAY, NameOptions
 from dbt.containers.network.membership import HostName, Membership, Switchboard
 from dbt.containers.network.records import BRIDGE, NONE, Attachment, Endpoint, Network
 from dbt.containers.runtime.container_vm import ContainerVm
@@ -120,11 +121,12 @@ class ContainerNetworks:
     def _host_name(self) -> HostName:
         config, host = self._definition.config, self._definition.host
         hosts = [one.partition(":") for one in host.extra_hosts or ()]
+        gateway = str(DEFAULT_BRIDGE[1])
         options = NameOptions(
             tuple(host.dns or ()),
             tuple(host.dns_search or ()),
             tuple(host.dns_options or ()),
-            tuple((name, address) for name, _, address in hosts),
+            tuple((name, gateway if address == HOST_GATEWAY else address) for name, _, address in hosts),
         )
         return HostName(config.hostname or self._definition.id[:_SHORT], config.domainname, options)
 
@@ -239,7 +241,10 @@ class ContainerNetworks:
         published = {(one.guest_port, one.protocol) for one in self.place.ports}
         found: list[dict[str, Any]] = []
         for name in self._definition.config.exposed_ports or {}:
-            number, kind = _port(name)
+            try:
+                number, kind = container_port(name)
+            except BadParameter:  # the image, or a client, has written something else: nothing is there
+                continue
             if (number, kind) not in published:
                 found.append({"PrivatePort": number, "Type": kind})
         for one in self.place.ports:
@@ -252,29 +257,3 @@ def _chosen(settings: dict[str, Any]) -> dict[str, Any]:
     """Return what a user has chosen of the settings of a network."""
     names = ("IPAMConfig", "Links", "Aliases", "DriverOpts")
     return {name: settings[name] for name in names if settings.get(name) is not None}
-
-
-def _port(text: str) -> tuple[int, str]:
-    number, _, kind = text.partition("/")
-    if not (number.isascii() and number.isdigit() and 0 < int(number) <= 65535):
-        raise BadParameter(f"Invalid containerPort: {number}")
-    return int(number), kind or "tcp"
-
-
-def forwards(host: HostConfig, exposed: dict[str, Any]) -> list[Forward]:
-    """Return the ports of this host that a container wants; those of number 0 may be any. Raise BadParameter."""
-    found = []
-    bindings = dict(host.port_bindings or {})
-    if host.publish_all_ports:
-        for name in exposed:
-            bindings.setdefault(name, [])
-    for name, places in bindings.items():
-        number, kind = _port(name)
-        if not places and not host.publish_all_ports:
-            continue
-        for address, text in [(one.host_ip, one.host_port) for one in places or ()] or [("", "")]:
-            first = text.partition("-")[0] or "0"
-            if not (first.isascii() and first.isdigit() and int(first) <= 65535):
-                raise BadParameter(f"invalid port specification: {text!r}")
-            found.append(Forward(kind, "" if address in ("::", "0.0.0.0") else address, int(first), number))
-    return found

@@ -11,9 +11,12 @@ from dbt.containers.runtime.spec import ProcessFailure, RuntimeFailure
 
 _INSIDE: Final = "runc create failed: unable to start container process: "
 _START: Final = f"failed to create shim task: OCI runtime create failed: {_INSIDE}"
-_EXEC: Final = "OCI runtime exec failed: exec failed: unable to start container process: "
+_EXEC: Final = "OCI runtime exec failed: exec failed: "
+#: What comes next in docker's sentence, unless runc has found the fault before it starts a process.
+_EXEC_INSIDE: Final = "unable to start container process: "
+_BEFORE: Final = ("Cwd must be ",)
 #: The beginnings of sentences that docker says without any other before them, and what of ports.
-_BARE: Final = ("unable to find ",)
+_BARE: Final = ("unable to find ", "Unable to find ", "uids and gids must be ")
 _OF_PORTS: Final = ("Bind for ", "Error starting userland proxy")
 _NO_FOLDER: Final = re.compile(r'chdir to cwd \("(.*)"\) set in config\.json failed: not a directory', re.DOTALL)
 #: The exit code of a container that was not started, and of a program that was not.
@@ -39,4 +42,6 @@ def start_error(id: str, name: str, failure: RuntimeFailure | NetworkFailure) ->
 def exec_error(failure: ProcessFailure) -> tuple[int, Exception]:
     """Return the same for another program in a container."""
     text = str(failure)
-    return _NOT_EXECUTED, BadParameter(text if text.startswith(_BARE) else f"{_EXEC}{text}: unknown")
+    if not text.startswith(_BARE):
+        text = f"{_EXEC}{'' if text.startswith(_BEFORE) else _EXEC_INSIDE}{text}: unknown"
+    return _NOT_EXECUTED, BadParameter(text)

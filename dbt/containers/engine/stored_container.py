@@ -103,7 +103,7 @@ class StoredContainer:
             raise Conflict(f"Container {self.id} is not running")
         self.check_decided()
         if self.record.state.paused:
-            raise Conflict(f"Container {self.id} is paused, unpause the container before exec")
+            raise Conflict(f"Container {self.name} is paused, unpause the container before exec")
         return self.vm
 
     @contextlib.asynccontextmanager

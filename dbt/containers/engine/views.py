@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, Final
 
 from dbt.containers.engine.container import Container
 from dbt.containers.engine.errors import BadParameter
@@ -17,6 +17,8 @@ from dbt.containers.images.reference import Reference
 _NS = 10**9
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 _STATUSES = frozenset({"created", "running", "paused", "restarting", "removing", "exited", "dead"})
+_HEALTHS: Final = frozenset({"starting", "healthy", "unhealthy", "none"})
+_MOST_PORT: Final = 65535
 LIST_FILTERS = frozenset(
     {"ancestor", "before", "expose", "exited", "health", "id", "isolation", "is-task", "label", "label!", "name"}
     | {"network", "publish", "since", "status", "volume"}
@@ -166,10 +168,28 @@ class Chosen:
         for status in filters.get("status"):
             if status not in _STATUSES:
                 raise BadParameter(f"Invalid filter 'status={status}'")
+        for health in filters.get("health"):
+            if health not in _HEALTHS:
+                raise BadParameter(f"Unrecognised filter value for health: {health}")
+        for code in filters.get("exited"):
+            if not code.lstrip("+-").isdigit():
+                raise BadParameter(f'strconv.Atoi: parsing "{code}": invalid syntax')
+        filters.boolean("is-task")
+        self._published = _ports_of(filters, "publish")
+        self._exposed = _ports_of(filters, "expose")
         self._filters = filters
         self._everything = everything or any(name in filters for name in ("status", "exited", "before", "since"))
         self._before = before
         self._since = since
+
+    def _has_port(self, container: Container) -> bool:
+        """Return True if there are no filters of ports, or the container has a port of either."""
+        if self._published is None and self._exposed is None:
+            return True
+        rows = container.networks.ports_json()
+        published = {f"{row['PublicPort']}/{row['Type']}" for row in rows if "PublicPort" in row}
+        exposed = {f"{row['PrivatePort']}/{row['Type']}" for row in rows}
+        return not published.isdisjoint(self._published or ()) or not exposed.isdisjoint(self._exposed or ())
 
     def __call__(self, container: Container, networks: list[str]) -> bool:
         """Return True if it is. ``networks`` are names and ids of the networks in which the container is."""
@@ -191,6 +211,7 @@ class Chosen:
             and filters.any_of("network", networks)
             and ("volume" not in filters or any(_mounts(one, made.mounts) for one in filters.get("volume")))
             and not filters.boolean("is-task")
+            and self._has_port(container)
             and (self._before is None or ns_of(made.created) < ns_of(self._before.record.definition.created))
             and (self._since is None or ns_of(made.created) > ns_of(self._since.record.definition.created))
         )
@@ -207,6 +228,24 @@ def _is_of(name: str, container: Container) -> bool:
     except InvalidReference:
         return False
     return wanted in image.names
+
+
+def _ports_of(filters: Filters, name: str) -> frozenset[str] | None:
+    """Return the ports of a filter, as 80/tcp, or None without it. Raise BadParameter for what is none and no range."""
+    if name not in filters:
+        return None
+    found: set[str] = set()
+    for text in filters.get(name):
+        numbers, _, kind = text.partition("/")
+        first, dash, last = numbers.partition("-")
+        for number in (first, last) if dash else (first,):
+            if not (number.isascii() and number.isdigit()):
+                reason = f'strconv.ParseUint: parsing "{number}": invalid syntax'
+                raise BadParameter(f"error while looking up for {name} {text}: {reason}")
+        if max(int(first), int(last or 0)) > _MOST_PORT or (dash and int(first) > int(last)):
+            raise BadParameter(f"error while looking up for {name} {text}: Invalid range specified for the Port")
+        found |= {f"{number}/{kind or 'tcp'}" for number in range(int(first), int(last or first) + 1)}
+    return frozenset(found)
 
 
 def _mounts(name: str, points: list[MountPoint]) -> bool:

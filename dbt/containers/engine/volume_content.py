@@ -15,6 +15,7 @@ from dbt.containers.engine.errors import EngineError
 from dbt.containers.images.errors import PathError
 from dbt.containers.images.image import Layer
 from dbt.containers.images.view import FilesView
+from dbt.containers.runtime.root_request import INIT_FILES
 
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW_FILE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -33,12 +34,15 @@ def fill_volume(folder: str, layers: Sequence[Layer], target: str) -> None:
             names = view.names(path)
         except PathError:
             return  # there is no such directory
+        given = [os.path.basename(one) for one in INIT_FILES if os.path.dirname(one) == path]
         try:
             handle = os.open(folder, _FOLDER)
             try:
-                if names and not os.listdir(handle):
+                if (names or given) and not os.listdir(handle):
                     os.fchmod(handle, stat.S_IMODE(view.stat(path).mode) & _MODE | stat.S_IRWXU)
                     _copy(view, path, handle, 0)
+                    for name in set(given).difference(names):  # on which those of the container are mounted
+                        os.close(os.open(name, _NEW_FILE, 0o644, dir_fd=handle))
             finally:
                 os.close(handle)
         except OSError as error:

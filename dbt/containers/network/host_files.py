@@ -9,6 +9,8 @@ from ipaddress import IPv4Address
 from typing import Final
 
 HOSTS, RESOLV_CONF, HOSTNAME = "/etc/hosts", "/etc/resolv.conf", "/etc/hostname"
+#: What an address of ``--add-host`` may be: the gateway of the network ``bridge``.
+HOST_GATEWAY: Final = "host-gateway"
 #: Where a container's programs ask for names.
 NAME_SERVER: Final = "127.0.0.11"
 _HOSTS: Final = (
@@ -95,7 +97,9 @@ def resolv_conf(host: HostNames, wanted: NameOptions, has_names: bool, gateway: 
 
 def hosts_file(addresses: Sequence[IPv4Address], host_name: str, domain: str, wanted: NameOptions) -> bytes:
     """Return a container's /etc/hosts, with a line for each of its addresses."""
-    name = f"{host_name}.{domain} {host_name}" if domain else host_name
+    whole = f"{host_name}.{domain}" if domain else host_name
+    short = host_name if domain else host_name.partition(".")[0]
+    name = whole if short == whole else f"{whole} {short}"
     lines = [*_HOSTS, *((address, host) for host, address in wanted.hosts)]
     lines += [(str(address), name) for address in addresses]
     return "".join(f"{address}\t{names}\n" for address, names in lines).encode()

@@ -42,7 +42,7 @@ def capability_bits(add: Iterable[str], drop: Iterable[str], privileged: bool = 
 
 
 def _named(names: Iterable[str]) -> frozenset[str]:
-    found = {name.upper().removeprefix("CAP_") for name in names} - {"ALL"}
+    found = {one.removeprefix("CAP_") for one in map(str.upper, names) if one != "ALL"}
     if unknown := found - _ALL:
-        raise RuntimeFailure(f'invalid capability: "{min(unknown)}"')
+        raise RuntimeFailure(f'unknown capability: "CAP_{min(unknown)}"')
     return frozenset(found)

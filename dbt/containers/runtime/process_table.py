@@ -145,7 +145,7 @@ def _columns(ps_args: str) -> list[tuple[str, Callable[[GuestProcess], str]]]:
         elif word in ("aux", "-aux", "u", "axu"):
             names += _BSD
         elif word not in ("-ef", "-e", "-f", "-A", "ax", "-ax"):
-            raise RuntimeFailure(f"ps: {word}: of ps there are the options -ef, aux and -o LIST here")
+            raise RuntimeFailure(f"{word}: of ps there are the options -ef, aux and -o LIST here")
     found: list[tuple[str, Callable[[GuestProcess], str]]] = []
     for name in names or _FULL:
         key, _, title = name.partition("=")

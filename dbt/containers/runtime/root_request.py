@@ -7,16 +7,18 @@ what is mounted from the guest has relative paths, which begin at the old root.
 
 from __future__ import annotations
 
+import json
 import os
 import posixpath
+import re
 import secrets
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final
 
 from dbt.containers.network.interface import Interface
 from dbt.containers.runtime.capabilities import capability_bits
-from dbt.containers.runtime.spec import MOST_DIRECTORIES, Limits, Process, RuntimeFailure, Spec, Tmpfs
+from dbt.containers.runtime.spec import MOST_DIRECTORIES, Limits, Process, ProcessFailure, RuntimeFailure, Spec, Tmpfs
 from dbt.containers.runtime.ulimits import RESOURCES
 from dbt.host.ninep.shared_file import NAME
 from dbt.linux.container_request import ContainerRequest, MountFlags, Namespaces
@@ -53,16 +55,34 @@ _FIRST_CARD: Final = 14
 #: The cards that the guest sees when it has booted (guests/linux/agent/network.c).
 _SHOWN: Final = frozenset({0})
 #: Files and directories that every container finds if its image has not got them, as docker's.
-_INIT_FILES: Final = ("/.dockerenv", "/dev/console", "/etc/hostname", "/etc/hosts", "/etc/resolv.conf")
+INIT_FILES: Final = ("/.dockerenv", "/dev/console", "/etc/hostname", "/etc/hosts", "/etc/resolv.conf")
 _INIT_FOLDERS: Final = ("/dev/pts", "/dev/shm", "/etc", "/proc", "/sys")
 #: As docker has it: any user may use ping, and listen at any port.
 _SYSCTLS: Final = {"net.ipv4.ping_group_range": "0 2147483647", "net.ipv4.ip_unprivileged_port_start": "0"}
+#: Linux has no more tasks (PID_MAX_LIMIT), and takes no higher limit of them.
+_MOST_PIDS: Final = 1 << 22
 #: What options of a tmpfs are flags of mount(2), and not the file system's own.
 _TMPFS_FLAGS: Final = {
     **{"ro": (_F.READ_ONLY, True), "rw": (_F.READ_ONLY, False), "nosuid": (_F.NO_SUID, True)},
     **{"suid": (_F.NO_SUID, False), "nodev": (_F.NO_DEVICES, True), "dev": (_F.NO_DEVICES, False)},
     **{"noexec": (_F.NO_EXEC, True), "exec": (_F.NO_EXEC, False), "noatime": (_F.NO_ATIME, True)},
+    **{
+        "atime": (_F.NO_ATIME, False),
+        "strictatime": (_F.STRICT_ATIME, True),
+        "nostrictatime": (_F.STRICT_ATIME, False),
+    },
 }
+#: Options that docker takes, and that make no difference in memory that one container has.
+_TMPFS_PLAIN: Final = frozenset(
+    {"defaults", "sync", "async", "dirsync", "mand", "nomand", "diratime", "nodiratime", "relatime", "norelatime"}
+    | {f"{prefix}{kind}" for prefix in ("", "r") for kind in ("private", "shared", "slave", "unbindable")}
+)
+#: Options with values.
+_TMPFS_VALUES: Final = frozenset({"size", "mode", "uid", "gid", "nr_inodes", "nr_blocks", "mpol"})
+#: The greatest number of a user or a group, as docker has it.
+_MOST_ID: Final = (1 << 31) - 1
+_MOST_DIGITS: Final = 40
+_NUMBER: Final = re.compile(r"[+-]?[0-9]+")
 
 
 def main_request(spec: Spec) -> ContainerRequest:
@@ -110,9 +130,9 @@ def _begun_request(spec: Spec) -> ContainerRequest:
             request.freeze(path)
         for path in _HIDDEN:
             request.hide(path)
+    request.make_directory(process.cwd or "/")
     if spec.read_only:
         request.mount("", "", "/", _F.REMOUNT | _F.BIND | _F.READ_ONLY)
-    request.make_directory(process.cwd or "/")
     return request
 
 
@@ -147,10 +167,19 @@ def _execute(request: ContainerRequest, spec: Spec, process: Process) -> None:
     if spec.no_new_privileges:
         request.give_no_privileges()
     request.bound_capabilities(capability_bits(spec.cap_add, spec.cap_drop, privileged))
+    if process.cwd and not process.cwd.startswith("/"):
+        raise ProcessFailure("Cwd must be an absolute path", 126)
     request.change_directory(process.cwd or "/")
+    _check_ids((*process.user.split(":"), *process.groups))
     request.become_user(process.user, process.groups)
     request.set_mask(0o022)
     request.execute(process.argv, process.env)
+
+
+def _check_ids(names: Iterable[str]) -> None:
+    """Raise ProcessFailure for numbers that no user and no group can have."""
+    if any(_NUMBER.fullmatch(name) and not 0 <= int(name[:_MOST_DIGITS]) <= _MOST_ID for name in names):
+        raise ProcessFailure(f"uids and gids must be in range 0-{_MOST_ID}", 126)
 
 
 def interfaces_request(
@@ -195,7 +224,7 @@ def _mount_files(request: ContainerRequest, spec: Spec) -> None:
     _renew(request)
     for folder in _INIT_FOLDERS:
         request.make_directory(_INIT + folder)
-    for file in _INIT_FILES:
+    for file in INIT_FILES:
         request.write_file(_INIT + file, b"", 0o755)
     sizes = [os.stat(layer).st_size for layer in spec.layers]
     if sizes:
@@ -299,8 +328,10 @@ def _tmpfs_options(text: str) -> tuple[MountFlags, str]:
         if option in _TMPFS_FLAGS:
             flag, is_set = _TMPFS_FLAGS[option]
             flags = flags | flag if is_set else flags & ~flag
-        else:
+        elif option.partition("=")[0] in _TMPFS_VALUES and "=" in option:
             rest.append(option)
+        elif option not in _TMPFS_PLAIN:
+            raise RuntimeFailure(f"invalid tmpfs option [{json.dumps(option, ensure_ascii=False)}]")
     return flags, ",".join(rest)
 
 
@@ -308,7 +339,8 @@ def _tmpfs_options(text: str) -> tuple[MountFlags, str]:
 
 
 def _limit(request: ContainerRequest, limits: Limits) -> None:
-    for name, value in (("memory.max", limits.memory), ("pids.max", limits.pids)):
+    pids = None if limits.pids is None or limits.pids > _MOST_PIDS else limits.pids
+    for name, value in (("memory.max", limits.memory), ("pids.max", pids)):
         request.write_file(f"{CGROUP}/{name}", b"max" if value is None else str(value).encode())
 
 

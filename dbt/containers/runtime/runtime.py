@@ -15,6 +15,7 @@ from dbt.containers.runtime import model
 from dbt.containers.runtime.checkpoint import PortState, read_checkpoint
 from dbt.containers.runtime.container_vm import ContainerVm
 from dbt.containers.runtime.domains import ContainerDomains
+from dbt.containers.runtime.failures import too_long
 from dbt.containers.runtime.linked_vm import Follower
 from dbt.containers.runtime.recordings import RecordingPlan, new_recording
 from dbt.containers.runtime.root_request import check_texts, directories, main_request, model_request, stopped_request
@@ -28,6 +29,7 @@ from dbt.hypervisor.migration import MigrationError, Place
 from dbt.hypervisor.process.carrier import ProcessCarrier
 from dbt.hypervisor.threads import silent
 from dbt.linux.images import LinuxGuestError
+from dbt.linux.protocol import RequestError
 from dbt.linux.template import DEFAULT_MEMORY, Hardware, container_shares, read_template
 from dbt.vm.identity import Identity
 
@@ -120,6 +122,8 @@ class Runtime:
             request = await asyncio.to_thread(make_request, spec)
         except OSError as error:
             raise RuntimeFailure(f"a layer of the container's image cannot be read: {error}") from None
+        except RequestError:
+            raise too_long(spec.process) from None
         cards = _cards(spec)
         template = await self._read_template()
         vm = self._keep(ContainerVm(self._domains, spec))

@@ -15,6 +15,8 @@ _CORE: Final = 10**9
 _USUAL_SHARES: Final = 1024
 #: What a guest may have besides what its memory controller counts, in bytes.
 _MORE_MEMORY: Final = 128 << 20
+#: More than a guest can have, in bytes: it is no limit any more.
+_MOST_MEMORY: Final = 1 << 40
 
 
 def domain_limits(limits: Limits) -> LimitChanges:
@@ -28,7 +30,7 @@ def domain_limits(limits: Limits) -> LimitChanges:
         "nets": NetLimits(_least(limits.network_bps), _least(limits.network_bps)),
     }
     if limits.memory is not None:
-        found["memory"] = limits.memory + _MORE_MEMORY
+        found["memory"] = min(limits.memory, _MOST_MEMORY) + _MORE_MEMORY
     return found
 
 

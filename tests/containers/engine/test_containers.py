@@ -132,7 +132,7 @@ def test_one_that_runs_is_not_removed(ours: TestEngine) -> None:
         ({"Image": "words", "HostConfig": {"PidMode": "host"}}, 400, "--pid host cannot be"),
         ({"Image": "words", "HostConfig": {"NetworkMode": "container:x"}}, 400, "--network container:NAME cannot be"),
         ({"Image": "words", "HostConfig": {"RestartPolicy": {"Name": "x"}}}, 400, "invalid restart policy 'x'"),
-        ({"Image": "words", "HostConfig": {"CapAdd": ["NOTHING"]}}, 400, 'invalid capability: "NOTHING"'),
+        ({"Image": "words", "HostConfig": {"CapAdd": ["NOTHING"]}}, 400, 'unknown capability: "CAP_NOTHING"'),
         ({"Image": "words", "WorkingDir": "x"}, 400, "the working directory 'x' is invalid"),
         ({"Image": 3}, 400, "invalid JSON: Expected `str`"),
     ],
@@ -318,3 +318,38 @@ def test_an_image_for_another_platform_than_the_user_asks_for(ours: TestEngine) 
     assert ours.ask("POST", "/containers/create?platform=linux/arm/", body).status == 400
     assert ours.ask("GET", "/containers/json?all=1").json == []
     assert ours.ask("POST", "/containers/create?platform=linux/arm", body).status == 201
+
+
+@pytest.mark.parametrize("health", [None, {"Test": ["CMD", "words", "copy"], "Interval": 10**9}])
+def test_the_input_of_a_program_without_input_ends(engine: TestEngine, health: object) -> None:
+    """As /dev/null does: nobody is attached to it, and nobody can be."""
+    create(engine, "silent", *WAITS, Healthcheck=health)
+    try:
+        assert engine.ask("POST", "/containers/silent/start").status == 204
+        assert engine.ask("POST", "/containers/silent/wait").json["StatusCode"] == 0
+    finally:
+        engine.ask("DELETE", "/containers/silent?force=1")
+
+
+def test_a_program_with_too_many_arguments_does_not_start(ours: TestEngine) -> None:
+    create(ours, "long", "words", *["x"] * 100_000)
+    said = ours.ask("POST", "/containers/long/start")
+    assert said.status == 400 and said.message.endswith('exec: "words": argument list too long: unknown')
+    state = ours.ask("GET", "/containers/long/json").json["State"]
+    assert (state["Status"], state["Running"], state["ExitCode"]) == ("created", False, 126)
+
+
+def test_limits_beyond_what_there_is_are_none(ours: TestEngine) -> None:
+    create(ours, "vast", "words", "say", "hi", HostConfig={"Memory": 2**63 - 1, "PidsLimit": 2**62})
+    assert ours.ask("POST", "/containers/vast/start").status == 204
+    assert ours.ask("POST", "/containers/vast/wait").json["StatusCode"] == 0
+
+
+def test_what_is_exposed_and_no_port_is_not_listed(ours: TestEngine) -> None:
+    """The client, or the image, may have written anything."""
+    create(ours, "odd", *WAITS, OpenStdin=True, ExposedPorts={"what": {}, "1-2/tcp": {}, "7": {}})
+    assert ours.ask("POST", "/containers/odd/start").status == 204
+    (row,) = ours.ask("GET", "/containers/json").json
+    assert [one["PrivatePort"] for one in row["Ports"]] == [7]
+    for filters, count in (({"expose": ["5-9"]}, 1), ({"expose": ["8"]}, 0), ({"publish": ["7"]}, 0)):
+        assert len(ours.ask("GET", f"/containers/json?filters={quote(json.dumps(filters))}").json) == count

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from dbt.containers.engine.errors import NotImplementedHere, Unavailable
+from dbt.containers.engine.errors import NotFound, NotImplementedHere, Unavailable
 from dbt.containers.engine.router import Call, Route, json_answer
 from dbt.daemon.http_messages import Answer
 
@@ -30,6 +30,10 @@ def elsewhere_routes() -> list[Route]:
         Route("POST", "/session", _no_buildkit),
         Route("POST", "/grpc", _no_buildkit),
         Route("GET", "/plugins", _no_plugins),
+        Route("GET", "/plugins/{name:path}/json", _no_such_plugin),
+        *(Route("POST", f"/plugins/{{name:path}}/{verb}", _no_such_plugin) for verb in ("enable", "disable", "set")),
+        Route("DELETE", "/plugins/{name:path}", _no_such_plugin),
+        Route("POST", "/swarm/leave", _not_of_swarm),
     ]
 
 
@@ -39,6 +43,14 @@ async def _no_swarm(call: Call) -> Answer:
 
 async def _no_swarm_here(call: Call) -> Answer:
     raise NotImplementedHere("this engine is no part of a swarm: it runs the containers of one machine")
+
+
+async def _not_of_swarm(call: Call) -> Answer:
+    raise Unavailable("This node is not part of a swarm")
+
+
+async def _no_such_plugin(call: Call) -> Answer:
+    raise NotFound(f'plugin "{call.parts["name"]}" not found')
 
 
 async def _no_buildkit(call: Call) -> Answer:

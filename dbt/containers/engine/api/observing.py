@@ -58,7 +58,9 @@ class _Observing:
             try:
                 titles, rows = await vm.top(call.text("ps_args"))
             except RuntimeFailure as failure:
-                raise BadParameter(f"Error running ps: {failure}") from None
+                raise BadParameter(f"ps: {failure}") from None
+        if "PID" not in titles:
+            raise BadParameter("Couldn't find PID field in ps output")
         container.tell("top")
         return json_answer({"Titles": titles, "Processes": rows})
 

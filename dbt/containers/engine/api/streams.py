@@ -50,7 +50,7 @@ class _Streams:
             raise Conflict(f"container {container.id} is paused, unpause the container before attach")
         if state.restarting:
             raise Conflict(f"container {container.id} is restarting, wait until the container is running")
-        keys = detach_keys(call.text("detachKeys"))
+        keys = detach_keys(call.text("detachKeys"), "detach")
         wish = Wish(
             _streams(call),
             call.flag("stdin") and config.open_stdin,
