@@ -153,7 +153,7 @@ def frame(kind: ToGuest, session: int = 0, value: bytes = b"", stream: int = 0) 
 
 def window(rows: int, columns: int) -> bytes:
     """Return the size of a terminal, as requests and frames have it."""
-    return struct.pack("<HH", min(rows, 0xFFFF), min(columns, 0xFFFF))
+    return struct.pack("<HH", *(min(max(size, 0), 0xFFFF) for size in (rows, columns)))
 
 
 class RequestError(ValueError):

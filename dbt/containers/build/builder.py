@@ -200,7 +200,7 @@ class Builder:
         def value(word: str) -> str:
             return self._expand(word, self._arguments.in_stage() | state.variables)
 
-        for flag in ("mount", "network", "security"):
+        for flag in ("mount", "network", "security", "chmod"):
             if flag in instruction.flags:
                 raise BuildFailed(f"the --{flag} option requires BuildKit. {_NO_BUILDKIT}")
         match instruction.name:

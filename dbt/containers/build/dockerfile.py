@@ -14,8 +14,8 @@ from dbt.containers.build.words import split_words
 _DIRECTIVE = re.compile(r"#\s*([a-zA-Z][a-zA-Z0-9]*)\s*=\s*(.+?)\s*")
 _MOST_BYTES: Final = 4 << 20
 _FLAGS: Final = {
-    "from": ("platform",), "add": ("chown",), "copy": ("from", "chown"), "run": ("mount", "network", "security"),
-    "healthcheck": ("interval", "timeout", "start-period", "retries"),
+    "from": ("platform",), "add": ("chown", "chmod"), "copy": ("from", "chown", "chmod"),
+    "run": ("mount", "network", "security"), "healthcheck": ("interval", "timeout", "start-period", "retries"),
 }  # fmt: skip
 NAMES: Final = frozenset(
     ("add", "arg", "cmd", "copy", "entrypoint", "env", "expose", "from", "healthcheck", "label", "maintainer",

@@ -97,7 +97,7 @@ def fetch(url: str, folder: str) -> Fetched:
         raise DownloadFailed(f"failed to GET {url} with status {error.code} {error.reason}: ") from None
     except (OSError, ValueError, HTTPException) as error:
         file.close()
-        raise DownloadFailed(f"failed to GET {url}: {error}") from None
+        raise DownloadFailed(f'Get "{url}": {_reason(error)}') from None
     except BaseException:
         file.close()
         raise
@@ -115,6 +115,14 @@ def download(url: str, folder: str) -> Source:
         raise BuildFailed(f"ADD failed: {failure}") from None
     node = Node(stat.S_IFREG | 0o600, 0, 0, found.size, (found.changed, 0))
     return Source(Downloaded(found.file, node), name, node, name, f"file:{found.sha256}")
+
+
+def _reason(error: Exception) -> str:
+    """Return why nothing has come, in a few words."""
+    cause = error.reason if isinstance(error, urllib.error.URLError) else error
+    if isinstance(cause, OSError) and cause.strerror:
+        return cause.strerror.lower()
+    return str(cause)
 
 
 def _time(text: str) -> int:

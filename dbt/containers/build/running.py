@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import codecs
 import os
+import posixpath
 import secrets
 import tempfile
 from collections.abc import Callable
@@ -108,8 +109,22 @@ def _spec(step: Step, disk: str) -> Spec:
     layers = tuple(layer.erofs for layer in step.layers)
     limits = Limits(memory=step.memory)
     return Spec(
-        step.id, step.id[:12], layers, disk, process, limits=limits, ulimits=step.ulimits, shm_size=step.shm_size
+        step.id,
+        step.id[:12],
+        layers,
+        disk,
+        process,
+        limits=limits,
+        ulimits=step.ulimits,
+        shm_size=step.shm_size,
+        forgotten=_volumes(config),
     )
+
+
+def _volumes(config: dict[str, Any]) -> tuple[str, ...]:
+    """Return the image's volumes: a program sees one of its own, which is removed with its container."""
+    paths = {posixpath.normpath(path) for path in config.get("Volumes") or () if path.startswith("/")}
+    return tuple(sorted(paths - {"/"}))
 
 
 async def _run(machines: Machines, spec: Spec, say: Callable[[str], None], drain: Callable[[], Any]) -> None:

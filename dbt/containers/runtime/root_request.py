@@ -30,6 +30,8 @@ _WORK, _LAYERS, _INIT, _FILES = "/container/disk/work", "/l", "/l/0", "container
 CGROUP: Final = "/sys/fs/cgroup/container"
 #: Where the file systems are, below the old root, that have one file.
 _SINGLE_FILES: Final = "container/single"
+#: Where that is on the container's disk, below the old root, which nobody keeps.
+_FORGOTTEN: Final = "container/disk/forgotten"
 _LAYER_DISK, _OWN_DISK = "/dev/vda", "/dev/vdb"
 _SECTOR: Final = 512
 _9P: Final = "trans=virtio,version=9p2000.L,msize=262144,access=any,cache=mmap"
@@ -113,12 +115,16 @@ def _begun_request(spec: Spec) -> ContainerRequest:
     _set_interfaces(request, spec.interfaces)
     if spec.privileged:
         request.allow_devices()
+    for number in range(len(spec.forgotten)):
+        for part in ("upper", "work"):
+            request.make_directory(f"/{_FORGOTTEN}/{number}/{part}")
     request.write_file(f"{CGROUP}/cgroup.procs", b"0")
     request.unshare(ALL_NAMESPACES)
     request.fork()
     request.set_host_name(spec.host_name)
     request.pivot(ROOT)
     _mount_system(request, spec)
+    _mount_forgotten(request, spec.forgotten)
     _mount_users(request, spec)
     request.detach()
     for name, value in (_SYSCTLS | dict(spec.sysctls)).items():
@@ -283,6 +289,19 @@ def _mount_system(request: ContainerRequest, spec: Spec) -> None:
     request.show_terminal("/dev/console")
     request.mount("sysfs", "sysfs", "/sys", _PLAIN | frozen)
     request.mount("cgroup2", "cgroup", "/sys/fs/cgroup", _PLAIN | frozen)
+
+
+def _mount_forgotten(request: ContainerRequest, paths: Sequence[str]) -> None:
+    """Let changes below some paths go elsewhere: what is there is seen through one more overlay."""
+    outer = [path for path in paths if not any(path.startswith(f"{other}/") for other in paths)]
+    for path in sorted(paths):
+        request.make_directory(path)
+        if path not in outer:
+            continue  # Linux has no third overlay above another
+        number = outer.index(path)
+        lower = path.replace("\\", "\\\\").replace(":", "\\:").replace(",", "\\,")
+        place = f"{_FORGOTTEN}/{number}"
+        request.mount("overlay", "overlay", path, 0, f"lowerdir={lower},upperdir={place}/upper,workdir={place}/work")
 
 
 def _mount_users(request: ContainerRequest, spec: Spec) -> None:

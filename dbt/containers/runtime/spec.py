@@ -126,6 +126,7 @@ class Spec:
     - ``ulimits``: limits of resources, which have been checked.
     - ``oom_score_adj``: how much sooner than others its programs are ended when there is no memory, -1000 to 1000.
     - ``open_system_paths``: it sees and may write what of /proc and /sys is hidden and frozen for others.
+    - ``forgotten``: directories of which nothing that the container's programs change stays. They are made.
     - ``no_new_privileges``: no program of it can give another one more rights.
     """
 
@@ -150,6 +151,7 @@ class Spec:
     ulimits: tuple[Ulimit, ...] = ()
     oom_score_adj: int = 0
     open_system_paths: bool = False
+    forgotten: tuple[str, ...] = ()
     no_new_privileges: bool = False
 
 

@@ -57,6 +57,10 @@ CASES: dict[str, Case] = {
     "run": Case(
         "FROM busybox\nRUN echo out; echo err >&2\nRUN [\"echo\", \"json\"]\nARG A=1\nENV E=env\n"
         "RUN echo $A $E > /file\nRUN cat /file && pwd && id -u\n", query={"t": "run"}, runs=True),
+    "run-volume": Case(
+        "FROM busybox\nVOLUME /new /etc /new/in:side\nRUN echo 1 > /new/file; echo 2 > /kept; rm /etc/group; "
+        "chown 5 /etc; echo 3 > /new/in:side/x; ls /etc/passwd /new /new/in:side\n"
+        "RUN ls /etc/group /new /kept; stat -c %u /etc\n", runs=True, lists=True),
     "run-cached": Case("FROM busybox\nARG X\nRUN echo $X\n", query={"buildargs": '{"X": "x"}'}, times=2, runs=True),
     "run-fails": Case("FROM busybox\nRUN echo before; exit 3\nRUN echo never\n", runs=True),
     "run-missing": Case('FROM busybox\nRUN ["/no/such"]\n', runs=True),
@@ -90,6 +94,7 @@ CASES: dict[str, Case] = {
     "bad-interval": Case("FROM busybox\nHEALTHCHECK --interval=1 CMD x\n"),
     "bad-shell": Case("FROM busybox\nSHELL sh -c\n"),
     "heredoc": Case("FROM busybox\nRUN <<EOF\necho hi\nEOF\n"),
+    "chmod": Case("FROM busybox\nCOPY --chmod=755 a /\n"),
     "mount": Case("FROM busybox\nRUN --mount=type=cache,target=/x true\n"),
     "empty-variable-from": Case("ARG X\nFROM $X\n"),
     "two-cmds": Case("FROM busybox\nCMD a\nCMD [\"b\", \"c\"]\nENTRYPOINT exec d\nCMD e\n"),

@@ -353,3 +353,10 @@ def test_what_is_exposed_and_no_port_is_not_listed(ours: TestEngine) -> None:
     assert [one["PrivatePort"] for one in row["Ports"]] == [7]
     for filters, count in (({"expose": ["5-9"]}, 1), ({"expose": ["8"]}, 0), ({"publish": ["7"]}, 0)):
         assert len(ours.ask("GET", f"/containers/json?filters={quote(json.dumps(filters))}").json) == count
+
+
+def test_a_terminal_gets_some_size_whatever_is_asked_for(ours: TestEngine) -> None:
+    create(ours, "wide", *WAITS, OpenStdin=True, Tty=True, HostConfig={"ConsoleSize": [-1, 1 << 40]})
+    assert ours.ask("POST", "/containers/wide/start").status == 204
+    for size in ("h=-1&w=5", "h=70000&w=70000"):
+        assert ours.ask("POST", f"/containers/wide/resize?{size}").status == 200
