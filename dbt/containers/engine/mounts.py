@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import posixpath
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import msgspec
@@ -13,8 +13,7 @@ import msgspec
 from dbt.containers.engine.config import ContainerConfig, HostConfig, MountWish
 from dbt.containers.engine.errors import BadParameter, NotFound
 from dbt.containers.engine.records import MountPoint
-from dbt.containers.network.errors import NetworkFailure
-from dbt.containers.network.volumes import Volume, Volumes
+from dbt.containers.network.volumes import Volumes
 
 _PROPAGATION: Final = frozenset({"private", "rprivate", "shared", "rshared", "slave", "rslave"})
 #: What the mode of a mount says, each at most once: rights, labels, copying, propagation and consistency.
@@ -103,7 +102,7 @@ class MountMaker:
                 f'create {source}: "{source}" includes invalid characters for a local volume name, only '
                 '"[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host directory, use absolute path'
             )
-        volume = self._create(source)
+        volume = self._volumes.create(source)
         return _of_volume(volume.name, volume.path, target, mode or "z", "ro" in options, "nocopy" not in options)
 
     @staticmethod
@@ -121,20 +120,6 @@ class MountMaker:
             raise BadParameter(
                 f"error while creating mount source path '{source}': mkdir {source}: {(error.strerror or '').lower()}"
             ) from None
-
-    def _create(
-        self,
-        name: str,
-        driver: str = "",
-        labels: Mapping[str, str] | None = None,
-        options: Mapping[str, str] | None = None,
-    ) -> Volume:
-        try:
-            return self._volumes.create(name, driver, labels, options)
-        except NetworkFailure as failure:
-            if not name or str(failure).startswith("create "):
-                raise
-            raise type(failure)(f"create {name}: {failure}") from None
 
     def _wished(self, wish: MountWish) -> MountPoint:
         try:
@@ -155,7 +140,9 @@ class MountMaker:
                 if options.get("Subpath"):
                     raise BadParameter("volume-subpath cannot be: a volume is mounted as a whole")
                 driver = options.get("DriverConfig") or {}
-                volume = self._create(wish.source, driver.get("Name", ""), options.get("Labels"), driver.get("Options"))
+                volume = self._volumes.create(
+                    wish.source, driver.get("Name", ""), options.get("Labels"), driver.get("Options")
+                )
                 return _of_volume(volume.name, volume.path, target, "z", wish.read_only, not options.get("NoCopy"))
         size = wish.tmpfs_options.size_bytes if wish.tmpfs_options else 0
         mode = wish.tmpfs_options.mode if wish.tmpfs_options else 0

@@ -100,9 +100,9 @@ class Volumes:
         if not name:
             name = secrets.token_hex(32)
             labels[ANONYMOUS] = ""
-        _check_name(name)
         if driver not in ("", "local"):
-            raise NotFound(f'error looking up volume plugin {driver}: plugin "{driver}" not found')
+            raise NotFound(f'create {name}: error looking up volume plugin {driver}: plugin "{driver}" not found')
+        _check_name(name)
         _check_options(name, options or {})
         with self._database.writing() as database:
             try:
@@ -179,7 +179,7 @@ class Volumes:
 
 def _check_name(name: str) -> None:
     if len(name) < 2:
-        raise Invalid("volume name is too short, names should be at least two alphanumeric characters")
+        raise Invalid(f"create {name}: volume name is too short, names should be at least two alphanumeric characters")
     if len(name) > _LONGEST_NAME or not _NAME.fullmatch(name):
         raise Invalid(
             f'create {name}: "{name}" includes invalid characters for a local volume name, only "{_CHARACTERS}" are '

@@ -14,6 +14,7 @@ from dbt.containers.engine.image_lists import moment_ns
 from dbt.containers.engine.router import Call, Route, json_answer
 from dbt.containers.engine.timestamps import text_of
 from dbt.containers.network.addresses import mac_text
+from dbt.containers.network.errors import Forbidden
 from dbt.containers.network.networks import Networks
 from dbt.containers.network.records import Network, Subnet
 from dbt.daemon.http_messages import Answer, Response
@@ -57,6 +58,7 @@ class _Wish(msgspec.Struct, rename="pascal"):
 
     name: str = ""
     driver: str = ""
+    scope: str = ""
     internal: bool = False
     attachable: bool = False
     ingress: bool = False
@@ -146,6 +148,10 @@ class _Networks:
 
     async def create(self, call: Call) -> Answer:
         wish = call.json(_Wish)
+        if wish.scope == "swarm":
+            raise Forbidden("cannot create a swarm scoped network when swarm is not active")
+        if wish.ipam.driver not in ("", "default"):
+            raise NotFound(f'plugin "{wish.ipam.driver}" not found')
         if wish.enable_ipv6:
             raise NotImplementedHere("networks of this engine have addresses of IPv4 alone")
         if wish.ingress:

@@ -47,7 +47,7 @@ class _Streams:
         state, config = container.record.state, container.record.definition.config
         container.check_decided()
         if state.paused:
-            raise Conflict(f"container {container.id} is paused, unpause the container before attach")
+            raise Conflict(f"container {container.name} is paused, unpause the container before attach")
         if state.restarting:
             raise Conflict(f"container {container.id} is restarting, wait until the container is running")
         keys = detach_keys(call.text("detachKeys"), "detach")
