@@ -24,6 +24,7 @@ _HEADERS: Final = {
     "Docker-Experimental": "true",
     "Ostype": "linux",
 }
+_JSON: Final = "application/json"
 _NO_BODY: Final = "invalid JSON: got EOF while reading request body"
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
@@ -64,12 +65,17 @@ class Call:
         """Return the filters of the query."""
         return Filters.read(self.text("filters"), frozenset(known))
 
-    def json(self, kind: type[T], default: T | None = None) -> T:
-        """Return the body as a value. Fields that are null are as if they were not there. Raise BadParameter."""
+    def json(self, kind: type[T], default: T | None = None, has_any_type: bool = False) -> T:
+        """Return the body as a value. Fields that are null are as if they were not there. Raise BadParameter, also for a
+        body that is said to be no JSON, unless it ``has_any_type``.
+        """
         if not self.request.body.strip():
             if default is not None:
                 return default
             raise BadParameter(_NO_BODY if self.version >= (1, 42) else "EOF")
+        said = self.request.headers.get("content-type", "")
+        if not has_any_type and said.partition(";")[0].strip().lower() != _JSON:
+            raise BadParameter(f"Content-Type specified ({said}) must be '{_JSON}'")
         try:
             return msgspec.convert(without_nulls(msgspec.json.decode(self.request.body)), kind)
         except (msgspec.DecodeError, msgspec.ValidationError, RecursionError, UnicodeError) as error:

@@ -34,7 +34,8 @@ def hijack(engine: TestEngine, path: str, body: object = None) -> tuple[socket.s
     connection.connect(engine.socket)
     data = b"" if body is None else json.dumps(body).encode()
     head = (
-        f"POST /v1.47{path} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Length: {len(data)}"
+        f"POST /v1.47{path} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(data)}"
     )
     connection.sendall(head.encode() + b"\r\n\r\n" + data)
     said = b""

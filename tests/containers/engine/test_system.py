@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 
@@ -114,3 +115,15 @@ def test_filters_of_events() -> None:
         *(("network", "box"), ("scope", "swarm"), ("node", "x")),
     ):
         assert not event.passes(Filters({name: [value]})), name
+
+
+def test_a_body_that_is_said_to_be_no_json(engine: TestEngine) -> None:
+    body = json.dumps({"Image": "words"}).encode()
+    for kind in ("text/plain", "application/x-tar", ""):
+        said = engine.ask("POST", "/containers/create", body, {"Content-Type": kind} if kind else {})
+        assert (said.status, said.message) == (400, f"Content-Type specified ({kind}) must be 'application/json'")
+    said = engine.ask(
+        "POST", "/containers/create?name=typed", body, {"Content-Type": "application/json; charset=utf-8"}
+    )
+    assert said.status == 201
+    assert engine.ask("DELETE", "/containers/typed").status == 204

@@ -99,7 +99,7 @@ class _Transfers:
         return json_answer(found)
 
     async def auth(self, call: Call) -> Answer:
-        token = await self._registries.login(call.json(Credentials))
+        token = await self._registries.login(call.json(Credentials, has_any_type=True))
         return json_answer({"Status": "Login Succeeded", "IdentityToken": token})
 
     # -- archives ------------------------------------------------------------------------------
