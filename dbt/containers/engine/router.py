@@ -66,8 +66,8 @@ class Call:
         return Filters.read(self.text("filters"), frozenset(known))
 
     def json(self, kind: type[T], default: T | None = None, has_any_type: bool = False) -> T:
-        """Return the body as a value. Fields that are null are as if they were not there. Raise BadParameter, also for a
-        body that is said to be no JSON, unless it ``has_any_type``.
+        """Return the body as a value. Fields that are null are as if they were not there. Raise BadParameter, also for
+        a body that is said to be no JSON, unless it ``has_any_type``.
         """
         if not self.request.body.strip():
             if default is not None:
