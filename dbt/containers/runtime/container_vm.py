@@ -46,9 +46,11 @@ from dbt.containers.runtime.spec import (
     VmMoved,
 )
 from dbt.containers.runtime.usage import stats_of, usage_files
+from dbt.engine.priority import seconds_on_processor
 from dbt.hypervisor.carrier import VmLost
 from dbt.hypervisor.lifecycle import LifecycleError
 from dbt.hypervisor.migration import MigrationError, Place, Settings
+from dbt.hypervisor.process.process_vm import ProcessVm
 from dbt.linux.container_request import ContainerRequest
 from dbt.linux.protocol import RequestError, ToGuest, frame
 
@@ -320,7 +322,15 @@ class ContainerVm(LinkedVm):
         """Return what the container uses."""
         self._check()
         files = await jobs.read_files(self._port, *usage_files(self._pid or 1))
-        return stats_of(files, self.domain.usage.host_ns, monotonic_ns())
+        return stats_of(files, self._cpu_ns(), monotonic_ns())
+
+    def _cpu_ns(self) -> int:
+        """Return the CPU time of the host that the machine has taken, with what it has of the turn that it is in. The
+        domain's usage has whole turns, so that more could be told than passes between two questions.
+        """
+        vm = self.domain.vm
+        of_process = int(seconds_on_processor(vm.pid) * 1e9) if isinstance(vm, ProcessVm) else 0
+        return max(of_process, self.domain.usage.host_ns)
 
     async def update(self, limits: Limits) -> None:
         """Give the container other limits."""
