@@ -189,6 +189,8 @@ class TarReader:
         for path in (entry.name, entry.link) if entry.kind == HARD_LINK else (entry.name,):
             if len(path) > self._limits.path:
                 raise BadLayer(f"the archive has a path of more than {self._limits.path} bytes: {shown(path)}")
+        if entry.kind == SYMLINK and not 0 < len(entry.link) <= self._limits.path:
+            raise BadLayer(f"the archive has a symbolic link with a target of no use: {shown(entry.name)}")
         self._names += len(entry.name) + len(entry.link)
         self._names += sum(len(name) + len(value) for name, value in entry.xattrs)
         if self._names > self._limits.names:
