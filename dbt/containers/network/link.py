@@ -7,12 +7,15 @@ between two of them, and what it does not take is lost.
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import socket
 import struct
+import termios
 from collections.abc import Callable, Sequence
 from typing import Final
 
 _SIZE: Final = struct.Struct(">I")
+_COUNT: Final = struct.Struct("i")
 #: Bytes that are read at once, the longest frame, and bytes that wait for the other side at most.
 _PIECE: Final = 1 << 16
 _LONGEST: Final = 65_535
@@ -80,6 +83,13 @@ class Link:
     def waiting(self) -> int:
         """The bytes that wait for the other side."""
         return len(self._waiting)
+
+    @property
+    def has_unread(self) -> bool:
+        """True if the other side has not read all that was sent."""
+        if not self._is_open:
+            return False
+        return bool(self._waiting) or _COUNT.unpack(fcntl.ioctl(self._connection, termios.TIOCOUTQ, bytes(4)))[0] > 0
 
     def send(self, frame: bytes) -> None:
         """Send a frame, or lose it if too much waits already."""

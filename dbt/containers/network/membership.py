@@ -255,6 +255,7 @@ class Membership:
 
     async def leave(self) -> None:
         """Be in no network any more: the container has ended, or could not start. Its ports are free again."""
+        await asyncio.gather(*(outside.deliver() for outside in self._outsides.values()))
         was_published = any(outside.is_open for outside in self._outsides.values())
         self.close()
         if was_published:

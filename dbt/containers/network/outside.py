@@ -24,7 +24,7 @@ from dbt.host.passt import Place, start_passt
 #: Frames that wait while the program starts, and seconds between two starts if it ends by itself.
 _MOST_FRAMES: Final = 64
 _PAUSE_S: Final = 1.0
-#: How long it may take to end, and how often that is looked at, in seconds.
+#: How long it may take to end, and before that to take what is for it, and how often that is looked at, in seconds.
 _END_S: Final = 2.0
 _LOOK_S: Final = 0.005
 _KINDS: Final = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
@@ -112,6 +112,14 @@ class Passt:
     def is_open(self) -> bool:
         """True if the program runs."""
         return self._link is not None
+
+    async def deliver(self) -> None:
+        """Return when the program has what was sent, or after some time. It takes nothing more when it is closed."""
+        deadline = monotonic() + _END_S
+        if self._starting is not None:
+            await asyncio.wait((self._starting,), timeout=_END_S)
+        while self._link is not None and self._link.has_unread and monotonic() < deadline:
+            await asyncio.sleep(_LOOK_S)
 
     def close(self) -> None:
         """End it."""

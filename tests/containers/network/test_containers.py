@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import signal
 import socket
 from collections.abc import Iterator, Sequence
@@ -23,6 +22,7 @@ from dbt.containers.network.records import Attachment
 from dbt.containers.runtime.container_vm import ContainerVm
 from dbt.containers.runtime.spec import Limits, Process
 from dbt.host.net_option import Forward
+from tests.containers.network.outside import NEEDS_PASST, own_address
 from tests.containers.runtime.boxes import NEEDS_BUSYBOX, TIMEOUT, Boxes, Said, all_of, busybox_layer
 from tests.host.passt import passts
 
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 pytestmark = NEEDS_BUSYBOX
-NEEDS_PASST = pytest.mark.skipif(shutil.which("passt") is None, reason="there is no passt")
 SHELL = Process((), ("PATH=/bin:/sbin:/usr/bin:/usr/sbin",), open_stdin=True)
 
 
@@ -183,16 +182,6 @@ def test_a_port_that_somebody_else_has(boxes: Boxes, net: Net) -> None:
 
     boxes.run(run())
     assert net.networks.endpoints(net.networks.find("bridge")) == []
-
-
-def own_address() -> str:
-    """Return an address of this host that is not its loopback's, or skip the test."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(("192.0.2.1", 9))  # which sends nothing
-        except OSError:
-            pytest.skip("this host has no route")
-        return str(probe.getsockname()[0])
 
 
 @NEEDS_PASST
