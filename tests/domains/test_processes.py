@@ -113,14 +113,13 @@ def children(pid: int) -> set[int]:
     return set(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
 
 
-def test_with_a_model_the_process_of_the_next_machine_is_forked_ahead() -> None:
+def test_the_process_of_the_next_machine_is_forked_ahead() -> None:
     with ProcessCarrier() as carrier, Host(1, Clock.LOCKSTEP, 1_000_000, carrier=carrier) as host:
         domains = [host.define(name, boot("memory")) for name in ("one", "two", "three", "four", "five")]
         for domain in domains[:2]:  # before the second one the zygote puts its memory in order
             domain.start()
             host.run(periods=1)
-        carrier.note_pages(vm_of(domains[1]))
-        carrier.make_model(vm_of(domains[1]))
+        carrier.fork_ahead(vm_of(domains[1]))
         assert carrier._zygote is not None
         zygote = carrier._zygote.pid
         known = children(zygote)

@@ -35,17 +35,20 @@ WORTH_IT: Final = 2
 #: idle before it is taken, in seconds.
 _AFTER_S: Final = 1.5
 _IDLE_S: Final = 2.5
+#: How long there is none before each, in seconds: then a process has been forked ahead for the last one.
+_BETWEEN_S: Final = 0.25
 _FILES: Final = ("/etc/hosts", "/etc/hostname", "/etc/resolv.conf")
 
 
-async def make_model(start: _Start, keep_code: _Use, note: _Use, take: _Use) -> None:
+async def make_model(start: _Start, keep_code: _Use, fork_ahead: _Use, take: _Use) -> None:
     """Have a model, after a while. ``start`` returns a VM that has done what a container's program waits for.
-    ``keep_code`` lets others begin with its code. Of another VM ``note`` remembers what it has written to, and ``take``
-    makes the model of it, when it is idle. Nothing is left of a start that is cancelled.
+    ``keep_code`` lets others begin with its code. After that ``fork_ahead`` is told of one, so that others begin in a
+    process that is there already. After that ``take`` makes the model of one, when it is idle. Nothing is left of a
+    start that is cancelled.
     """
     await asyncio.sleep(_AFTER_S)
-    # The second one has the code of the first, as all later ones.
-    for use in (keep_code, partial(_take_idle, note, take)):
+    for use in (keep_code, fork_ahead, _forked_after, partial(_take_idle, take)):  # each has what those before it gave
+        await asyncio.sleep(_BETWEEN_S)
         try:
             await _use(start, use)
         except (RuntimeFailure, OSError) as error:
@@ -63,8 +66,14 @@ async def _use(start: _Start, use: _Use) -> None:
         await vm.destroy()
 
 
-async def _take_idle(note: _Use, take: _Use, vm: ContainerVm) -> None:
-    await note(vm)
+async def _forked_after(vm: ContainerVm) -> None:
+    """Have the process of the next VM forked after that of another one, as those of all later ones: where objects come
+    to be depends on what was there before.
+    """
+    await asyncio.sleep(_BETWEEN_S)
+
+
+async def _take_idle(take: _Use, vm: ContainerVm) -> None:
     ours, theirs = socket.socketpair()
     with ours:
         with theirs:

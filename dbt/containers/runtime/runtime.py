@@ -143,7 +143,7 @@ class Runtime:
         self._started += 1
         if self._model is None and self._started >= model.WORTH_IT:
             carrier = self._carrier
-            takes = (carrier.keep_code, carrier.note_pages, carrier.make_model)
+            takes = (carrier.keep_code, carrier.fork_ahead, carrier.make_model)
             uses = (partial(self._take_from, take) for take in takes)
             self._model = asyncio.get_running_loop().create_task(model.make_model(self._start_model, *uses))
         await _connect(vm, connection)

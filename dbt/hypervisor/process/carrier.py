@@ -146,12 +146,12 @@ class ProcessCarrier(Closing):
         """See :class:`dbt.hypervisor.carrier.Carrier`."""
         return [self._watched[file] for file, _ in self._epoll.poll(0) if file in self._watched]
 
-    def note_pages(self, vm: ProcessVm) -> None:
-        """Let the process of a machine remember what it has written to until now, if :meth:`make_model` will be called
-        for it: a process for the next machine is then forked ahead, and has these pages. Raise VmLost, and RuntimeError
-        if there can be no model of this process.
+    def fork_ahead(self, vm: ProcessVm) -> None:
+        """Have a process for the next machine from now on before it is asked for, which has copied the pages that the
+        process of this one has written to. Raise VmLost, and RuntimeError if that is not possible.
         """
-        vm.ask(say.NotePages(), say.Ready)
+        vm.ask(say.Written(), say.Files)
+        self._give(say.ForkAhead(), vm.files(1))
 
     def make_model(self, vm: ProcessVm) -> None:
         """Let machines share what they have in memory as it is in the process of this one, which has been restored as
@@ -159,7 +159,7 @@ class ProcessCarrier(Closing):
         already, or if none can be made of this process.
         """
         vm.ask(say.Heap(), say.Files)
-        self._give(say.Model(), vm.files(2))
+        self._give(say.Model(), vm.files(1))
 
     def keep_code(self, vm: ProcessVm) -> None:
         """Let machines that are restored as this one was begin with the code that it has decoded and stitched since. It
@@ -170,7 +170,7 @@ class ProcessCarrier(Closing):
             raise RuntimeError("the machine has no code that others could have")
         self._give(say.HaveCode(), vm.files(1))
 
-    def _give(self, message: say.Model | say.HaveCode, files: Sequence[int]) -> None:
+    def _give(self, message: say.Model | say.HaveCode | say.ForkAhead, files: Sequence[int]) -> None:
         """Give files that a machine's process has sent to the zygote. Raise RuntimeError if it does not take them."""
         try:
             answer = self._ask(message, files)

@@ -11,9 +11,10 @@ import os
 import select
 import socket
 from collections.abc import Sequence
+from functools import cache
 from threading import Lock
 from time import monotonic
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 
@@ -25,6 +26,12 @@ _ANCILLARY: Final = socket.CMSG_SPACE(MOST_FILES * array.array("i").itemsize)
 _PIECE: Final = 1 << 16
 
 Received = TypeVar("Received")
+
+
+@cache
+def _decoder_of(received: object) -> Any:
+    """Return what decodes messages of a type. To make it takes memory, which forked processes share in this way."""
+    return msgspec.msgpack.Decoder(received)
 
 
 class ChannelEnded(Exception):
@@ -49,7 +56,7 @@ class Channel(Generic[Received]):
         self._socket = connection
         if connection.gettimeout() is not None:
             connection.setblocking(True)  # which a jailed process cannot do
-        self._decoder: msgspec.msgpack.Decoder[Received] = msgspec.msgpack.Decoder(received)
+        self._decoder: msgspec.msgpack.Decoder[Received] = _decoder_of(received)
         self._pending = bytearray()
         self._files: list[int] = []
         self._sending = Lock()

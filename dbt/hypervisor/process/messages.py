@@ -61,7 +61,13 @@ class Spawn(_Message):
 
 class Model(_Message):
     """To a zygote: have a model of the memory of machines (:mod:`dbt.hypervisor.process.originals`). The answer to a
-    :class:`Heap` comes along. If that has pages, a process for the next machine is forked ahead from now on.
+    :class:`Heap` comes along.
+    """
+
+
+class ForkAhead(_Message):
+    """To a zygote: have a process for the next machine from now on before it is asked for. The answer to a
+    :class:`Written` comes along.
     """
 
 
@@ -172,14 +178,12 @@ class Save(_Message):
     """Return the state, as two files that come along."""
 
 
-class NotePages(_Message):
-    """Remember which pages of its heap the process has for itself now."""
+class Written(_Message):
+    """Send which pages of its heap the process has for itself now, as a file."""
 
 
 class Heap(_Message):
-    """Give back memory, and send what the process still has for itself of its heap, and which pages it had for itself
-    when it was asked to remember, as two files.
-    """
+    """Give back memory, and send what the process still has for itself of its heap, as a file."""
 
 
 class Code(_Message):
@@ -320,7 +324,7 @@ class Attach(_Message):
     behaviour: Behaviour
 
 
-ToZygote = Preload | Spawn | Model | HaveCode | Reap
+ToZygote = Preload | Spawn | Model | HaveCode | ForkAhead | Reap
 ToVm = (
     Boot
     | Restore
@@ -333,7 +337,7 @@ ToVm = (
     | SetMemory
     | WaitUntil
     | Save
-    | NotePages
+    | Written
     | Heap
     | Code
     | Hash

@@ -38,6 +38,8 @@ _MOST: Final = 64 << 20
 _MAPPING: Final = re.compile(rb"([0-9a-f]+)-([0-9a-f]+) rw-p ([0-9a-f]+) \S+ \d+ *(.*)")
 _libc: Final = ctypes.CDLL(None)
 _MADV_POPULATE_WRITE: Final = 23
+#: Pages on end that are marked.
+_RUN: Final = re.compile(rb"[^\0]+")
 #: How much of a file is copied, and how much of a list is read, at once.
 _PIECE: Final = 1 << 16
 _LITTLE: Final = 1 << 12
@@ -104,8 +106,8 @@ class Originals:
         self._drop = _function(native, "drop_equal", pointer, number, pointer, pointer, pointer)
         self._map = _function(native, "map_equal", pointer, number, pointer, pointer, handle, number, pointer)
         self._madvise, self._mmap = _address_of(_libc.madvise), _address_of(_libc.mmap)
+        self._populate = ctypes.CFUNCTYPE(handle, ctypes.c_size_t, ctypes.c_size_t, handle)(self._madvise)
         self._maps = -1
-        self._noted = array("I")
         with open(_MAPS, "rb") as maps:
             found = [one for one in _mappings(maps) if _is_heap(one)]
         self._size = sum(one.size for one in found)
@@ -152,19 +154,17 @@ class Originals:
                     pages += self._map(*place, file.at(one.offset), file.handle, one.offset, self._mmap)
         return pages * PAGESIZE
 
-    def note_pages(self) -> None:
-        """Remember which pages this process has for itself now: those that each writes to that begins as it did."""
-        self._noted = array("I")
-        for one, _ in self._heap():
-            first, own = one.offset // PAGESIZE, own_pages(Hva(one.address), one.size)
-            self._noted.extend(first + number for number, is_own in enumerate(own) if is_own)
-
-    def noted_pages(self) -> int:
-        """Return a file in memory with what :meth:`note_pages` has remembered, for :meth:`copied_ahead`. The caller
-        closes it.
+    def written(self) -> int:
+        """Return a file in memory that says which pages this process has for itself now: those that each writes to that
+        does the same (:meth:`copied_ahead`). The caller closes it.
         """
+        runs = []
+        for one, _ in self._heap():
+            first = one.offset // PAGESIZE
+            found = _RUN.finditer(own_pages(Hva(one.address), one.size))
+            runs += [(first + run.start(), first + run.end()) for run in found]
         file = os.memfd_create("dbt-pages", os.MFD_CLOEXEC)
-        os.pwrite(file, self._noted.tobytes(), 0)
+        os.pwrite(file, array("I", [page for run in sorted(runs) for page in run]).tobytes(), 0)
         return file
 
     def own_heap(self) -> int:
@@ -189,35 +189,37 @@ class Originals:
                 if one.name.startswith(file.name) and one.address != file.at(one.offset):
                     yield one, file
 
-    def copy_pages(self, runs: Iterable[tuple[int, int]]) -> None:
+    def copy_pages(self, places: array[int]) -> None:
         """Have pages for itself before it writes to them: :meth:`copied_ahead`. A host that cannot do
         that, with a Linux before 5.14, copies each when it is written to.
         """
-        for address, size in runs:
-            if _libc.madvise(ctypes.c_void_p(address), ctypes.c_size_t(size), _MADV_POPULATE_WRITE):
+        for at in range(0, len(places), 2):
+            if self._populate(places[at], places[at + 1], _MADV_POPULATE_WRITE):
                 return
 
     # -- in the process from which others are forked -----------------------------------------------
 
-    def copied_ahead(self, noted: int) -> list[tuple[int, int]]:
-        """Return address and size of each part of the memory that is in an answer to :meth:`noted_pages`. Raise
+    def copied_ahead(self, written: int) -> array[int]:
+        """Return address and size of each part of the memory that is in an answer to :meth:`written`, in turn. Raise
         ValueError for what is none.
         """
-        words = array("I", os.pread(noted, self._size // PAGESIZE * array("I").itemsize, 0))
-        if words and max(words) * PAGESIZE >= self._size:
-            raise ValueError("a page that is none of the memory of this process")
-        pages, at, runs = set(words), 0, list[tuple[int, int]]()
-        for start, size in self._addresses:
-            for number in range(size // PAGESIZE):
-                if at + number not in pages:
-                    continue
-                address = start + number * PAGESIZE
-                if runs and sum(runs[-1]) == address:
-                    runs[-1] = runs[-1][0], runs[-1][1] + PAGESIZE
-                else:
-                    runs.append((address, PAGESIZE))
-            at += size // PAGESIZE
-        return runs
+        ends = array("I", os.pread(written, 2 * self._size // PAGESIZE * array("I").itemsize, 0))
+        found, last, base = array("Q"), 0, 0
+        mappings = iter(self._addresses)
+        address, size = next(mappings)
+        for at in range(0, len(ends) - 1, 2):
+            start, end = ends[at] * PAGESIZE, ends[at + 1] * PAGESIZE
+            if not last <= start < end <= self._size:
+                raise ValueError("pages that are none of the memory of this process")
+            last = end
+            while start < end:
+                while start >= base + size:
+                    base += size
+                    address, size = next(mappings)
+                part = min(end, base + size) - start
+                found.extend((address + start - base, part))
+                start += part
+        return found
 
     def take_model(self, heap: int) -> None:
         """Have a model: what a process has answered to :meth:`own_heap`. Raise ValueError if there is one already, or

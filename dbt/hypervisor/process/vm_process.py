@@ -172,12 +172,11 @@ class VmProcess:
                 case say.Save():
                     with self.machine.save() as state:
                         return say.Saved(), state_files(state)
-                case say.NotePages():
-                    self._shared.note_pages()
-                    return say.Ready(), ()
+                case say.Written():
+                    return say.Files(1), [self._shared.written()]
                 case say.Heap():
                     self._rest(deep=True)
-                    return say.Files(2), [self._shared.own_heap(), self._shared.noted_pages()]
+                    return say.Files(1), [self._shared.own_heap()]
                 case say.Code():
                     code = self.machine.tier.warm_code() if isinstance(self.machine.tier, RegionTier) else None
                     return say.Files(0 if code is None else 1), [] if code is None else [code]

@@ -13,6 +13,7 @@ import signal
 import socket
 import sys
 import time
+from array import array
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from importlib import import_module
@@ -112,7 +113,7 @@ class Zygote:
         self._early_compilers: CompilersProcess | None = None
         self._has_spawned = False
         self._ahead: Ahead | None = None
-        self._copied: list[tuple[int, int]] = []  # address and size of what processes write to that are forked ahead
+        self._copied = array("Q")  # address and size of what processes write to that are forked ahead, in turn
         if hurries:
             self._import()
 
@@ -135,9 +136,11 @@ class Zygote:
                     (file,) = channel.take_files(1)
                     channel.send(self._spawned(message, file))
                 case say.Model():
-                    channel.send(_tried(self._take_model, *channel.take_files(2)))
+                    channel.send(_tried(self._take_model, *channel.take_files(1)))
                 case say.HaveCode():
                     channel.send(_tried(self._have_code, *channel.take_files(1)))
+                case say.ForkAhead():
+                    channel.send(_tried(self._begin_ahead, *channel.take_files(1)))
                 case say.Reap(pid):
                     channel.send(say.Reaped(_reap(pid)))
                     if self._early_compilers is not None and self._early_compilers.has_ended:
@@ -238,8 +241,7 @@ class Zygote:
 
         def be_ahead(compiler: socket.socket) -> None:
             ours.close()
-            assert self._originals is not None
-            self._originals.copy_pages(self._copied)
+            self._ordered.copy_pages(self._copied)
             channel: Channel[say.ToZygote] = Channel(theirs, say.ToZygote)
             with suppress(ChannelEnded):
                 message = channel.receive()
@@ -262,17 +264,28 @@ class Zygote:
             self._ahead.end()
             self._ahead = None
 
-    def _take_model(self, heap: int, noted: int) -> None:
-        """Have a model, whose files are closed. Raise ValueError or OSError."""
+    def _take_model(self, file: int) -> None:
+        """Have a model, whose file is closed. Raise ValueError or OSError."""
         try:
-            if self._originals is None:
-                raise ValueError("the zygote has not put its memory in order, so nothing is equal to a model")
-            self._originals.take_model(heap)
+            self._ordered.take_model(file)
             self._drop_ahead()
-            self._copied = self._originals.copied_ahead(noted)
         finally:
-            os.close(heap)
-            os.close(noted)
+            os.close(file)
+
+    def _begin_ahead(self, file: int) -> None:
+        """Fork processes ahead, which copy what is in a file. It is closed. Raise ValueError or OSError."""
+        try:
+            self._copied = self._ordered.copied_ahead(file)
+            self._drop_ahead()
+        finally:
+            os.close(file)
+
+    @property
+    def _ordered(self) -> Originals:
+        """The memory that is in order. Raise ValueError if it is not yet."""
+        if self._originals is None:
+            raise ValueError("the zygote has not put its memory in order, so nothing is equal to a model")
+        return self._originals
 
     def _have_code(self, file: int) -> None:
         """Have the code of a model for machines that are forked from now on. Raise ValueError or OSError."""
@@ -393,10 +406,10 @@ def _warm_up_as(machine: Machine) -> None:
     VmProcess("warm-up", UUID(int=0), None, Strictness.OFF).warm_up(machine)
 
 
-def _tried(take: Callable[..., None], *files: int) -> say.FromZygote:
-    """Take files, and return the answer."""
+def _tried(take: Callable[[int], None], file: int) -> say.FromZygote:
+    """Take a file, and return the answer."""
     try:
-        take(*files)
+        take(file)
     except (ValueError, OSError) as error:
         return say.Failed(type(error).__name__, str(error))
     return say.Ready()
