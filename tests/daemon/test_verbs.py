@@ -279,6 +279,9 @@ def test_a_damaged_database_is_named(tmp_path: Path) -> None:
         wait_until(lambda: not _is_reachable(daemon), "the end of the daemon")
         path = daemon.state / "vm.sqlite"
         sound = path.read_bytes()
+        path.write_bytes(b"damaged" + sound[7:])
+        assert f"the database {path} cannot be used" in paragraph(daemon.vm("list"), 125)
+        path.write_bytes(sound)
         (definition,) = sqlite3.connect(path).execute("SELECT definition FROM domains").fetchone()
         uuid = json.loads(definition)["uuid"]
         for text, said in (
@@ -291,9 +294,9 @@ def test_a_damaged_database_is_named(tmp_path: Path) -> None:
                 database.execute("UPDATE domains SET definition = ?, made = ?", (text, text))
             database.close()
             assert said in paragraph(daemon.vm("list"), 125)
-        path.write_bytes(b"damaged" + sound[7:])
-        assert f"the database {path} cannot be used" in paragraph(daemon.vm("list"), 125)
-        path.write_bytes(sound)
+        with sqlite3.connect(path) as database:
+            database.execute("UPDATE domains SET definition = ?, made = ?", (definition, definition))
+        database.close()
 
 
 def test_a_directory_that_others_can_enter_is_refused(tmp_path: Path) -> None:
