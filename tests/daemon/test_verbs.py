@@ -216,6 +216,16 @@ def _is_reachable(daemon: TestDaemon) -> bool:
     return True
 
 
+def _has_ended(daemon: TestDaemon) -> bool:
+    """True if no process has the directory of a daemon, and so none writes to its database any more."""
+    with open(daemon.state / "lock", "rb") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
+
+
 def test_a_daemon_that_is_about_to_end_is_waited_for(tmp_path: Path) -> None:
     """It does not listen any more, and still has the directory."""
     with daemon_in(tmp_path) as daemon:
@@ -276,11 +286,12 @@ def test_a_damaged_database_is_named(tmp_path: Path) -> None:
     with daemon_in(tmp_path) as daemon:
         daemon.define("one", "sleeper")
         daemon.ok("daemon", "--stop")
-        wait_until(lambda: not _is_reachable(daemon), "the end of the daemon")
+        wait_until(lambda: _has_ended(daemon), "the end of the daemon")
         path = daemon.state / "vm.sqlite"
         sound = path.read_bytes()
         path.write_bytes(b"damaged" + sound[7:])
         assert f"the database {path} cannot be used" in paragraph(daemon.vm("list"), 125)
+        wait_until(lambda: _has_ended(daemon), "the end of the next daemon")
         path.write_bytes(sound)
         (definition,) = sqlite3.connect(path).execute("SELECT definition FROM domains").fetchone()
         uuid = json.loads(definition)["uuid"]
@@ -294,6 +305,7 @@ def test_a_damaged_database_is_named(tmp_path: Path) -> None:
                 database.execute("UPDATE domains SET definition = ?, made = ?", (text, text))
             database.close()
             assert said in paragraph(daemon.vm("list"), 125)
+            wait_until(lambda: _has_ended(daemon), "the end of the next daemon")
         with sqlite3.connect(path) as database:
             database.execute("UPDATE domains SET definition = ?, made = ?", (definition, definition))
         database.close()
