@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -13,6 +14,18 @@ from dbt.daemon.service_places import PlacesError, ServicePlaces
 
 #: What a service that was started on demand says once others can connect.
 READY: Final = b"ready\n"
+
+
+def send_input(connection: socket.socket, data: bytes) -> bool:
+    """Send what was typed to a service. Return False at the end of it, or if nobody takes it any more."""
+    try:
+        if data:
+            connection.sendall(data)
+        else:
+            connection.shutdown(socket.SHUT_WR)
+    except OSError:
+        return False
+    return bool(data)
 
 
 def reach(places: ServicePlaces, words: Sequence[str], open_: Callable[[str], Client], starts: bool = True) -> Client:

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Final
 
+from dbt.cli.service import send_input
+
 _PIECE: Final = 1 << 16
 _HEADER: Final = 8
 
@@ -58,20 +60,8 @@ def carry(connection: socket.socket, early: bytes, has_input: bool, has_terminal
             if not data:
                 return
             take(data)
-        if 0 in ready and not _send(connection, os.read(0, _PIECE)):
+        if 0 in ready and not send_input(connection, os.read(0, _PIECE)):
             inputs.remove(0)
-
-
-def _send(connection: socket.socket, data: bytes) -> bool:
-    """Send input. Return False at its end, or if nobody takes it any more."""
-    try:
-        if data:
-            connection.sendall(data)
-        else:
-            connection.shutdown(socket.SHUT_WR)
-    except OSError:
-        return False
-    return bool(data)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from typing import Final
 
 from dbt.cli.report import say
+from dbt.cli.service import send_input
 from dbt.cli.status import Status
 from dbt.cli.vm.connection import as_command_error, connect, of_domain
 from dbt.daemon.client import RequestFailed
@@ -63,7 +64,7 @@ def _carry(connection: socket.socket, is_terminal: bool) -> bool:
             keys = os.read(0, _PIECE)
             if is_terminal and _ESCAPE in keys:
                 return False
-            if not _send(connection, keys):
+            if not send_input(connection, keys):
                 inputs.remove(0)
 
 
@@ -73,18 +74,6 @@ def _received(connection: socket.socket) -> bytes:
         return connection.recv(_PIECE)
     except ConnectionError:
         return b""
-
-
-def _send(connection: socket.socket, keys: bytes) -> bool:
-    """Send what was typed. Return False at its end, or if nobody takes it any more."""
-    try:
-        if keys:
-            connection.sendall(keys)
-        else:
-            connection.shutdown(socket.SHUT_WR)
-    except OSError:
-        return False
-    return bool(keys)
 
 
 def _write(data: bytes) -> None:

@@ -237,7 +237,10 @@ class Zygote:
 
     def _fork_ahead(self) -> Ahead | None:
         """Fork the process of the next machine, or return None if the host refuses. It is asked for again then."""
-        ours, theirs = socket.socketpair()
+        try:
+            ours, theirs = socket.socketpair()
+        except OSError:
+            return None
 
         def be_ahead(compiler: socket.socket) -> None:
             ours.close()
