@@ -114,6 +114,10 @@ def _native_layout() -> dict[str, Slot]:
         ("events_rung", 8, 1),  # events of the timeline that happened in native code
         ("tick_end", 8, 1),  # the tick at which the budget is used up
         ("slice_end", 8, 1),  # the tick at which native code leaves; between the two it looks at the timeline
+        ("slice_limit", 8, 1),  # the tick up to which native code may let the slice go on: see dbt.backend.dispatch
+        ("slice_length", 8, 1),  # by so many ticks at a time
+        ("look_at", 8, 1),  # until then, in ns of the host's monotonic clock
+        ("host_clock", 8, 1),  # HVA of the C library's clock_gettime
         ("waited", 8, 1),  # ticks of this slice that have passed while the guest waited: see dbt.backend.device_access
         ("waits", 8, 1),  # waits of this slice that native code has completed
         ("charges", 8, len(Charged)),  # what each kind of event is charged in the present run, if it is metered, or 0
@@ -150,6 +154,8 @@ ENTERED_BY_MACHINE = NEVER - 1
 #: The indices in ``native64`` of the ticks at which the budget is used up, and at which the slice ends.
 TICK_END = NATIVE["tick_end"].offset // 8
 SLICE_END = NATIVE["slice_end"].offset // 8
+#: The indices of how far native code may prolong the slice, by how much at a time, and until when by the host's clock.
+SLICE_LIMIT, SLICE_LENGTH, LOOK_AT = (NATIVE[name].offset // 8 for name in ("slice_limit", "slice_length", "look_at"))
 INPUT_DUE = NATIVE["input_due"].offset // 8
 #: The index in ``native64`` of the ticks of the slice in which the guest waited.
 WAITED = NATIVE["waited"].offset // 8

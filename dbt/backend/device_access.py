@@ -284,7 +284,7 @@ def _await_interrupt(methods: DeviceMethods) -> Builder:
             f.ret(no)
         ahead = next_tick - now(f)
         with f.when(f.value("i64", 0).slt(ahead)):
-            for name in ("waited", "tick_end", "slice_end"):
+            for name in ("waited", "tick_end", "slice_end", "slice_limit"):
                 f.store_native(name, f.load_native(name) + ahead)
         with f.when(~f.call("ring_due", f.cpu, result="i1")):
             f.ret(no)

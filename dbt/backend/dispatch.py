@@ -26,6 +26,8 @@ from dbt.backend.lower import FLAGS
 
 #: Writes what is done with the op (a pointer) at which control continues.
 Then = Callable[[HandlerBuilder, Value], None]
+#: The clock of Python's :func:`time.monotonic`, by its number on Linux.
+_CLOCK_MONOTONIC = 1
 
 
 # -- leaving -----------------------------------------------------------------------------------
@@ -54,21 +56,43 @@ def _leave() -> HandlerBuilder:
 
 
 def _leave_budget() -> HandlerBuilder:
-    """``leave_budget``: leave because the slice has ended. Before its end, let the events that are due happen, take an
-    interrupt if one can be, and go on.
+    """``leave_budget``: leave because the slice has ended, unless it may go on. Before its end, let the events that are
+    due happen, take an interrupt if one can be, and go on.
     """
     f = HandlerBuilder("leave_budget")
-    before_end = f.load_native("tick_end").slt(f.load_native("slice_end"))
-    with f.when(before_end & f.load_native("native_exceptions").ne(0)):
+    at_event = f.load_native("tick_end").slt(f.load_native("slice_end"))
+    at_end = ~at_event & f.load_native("slice_end").slt(f.load_native("slice_limit"))
+    with f.when((at_event | at_end) & f.load_native("native_exceptions").ne(0)):
         save_state(f)
         f.store_pc(op_address(f))
-        with f.when(f.call("ring_due", f.cpu, result="i1")):
+        goes_on = f.variable("i1", at_event)
+        with f.when(at_end):
+            goes_on.set(f.call("prolong_slice", f.cpu, result="i1"))
+        with f.when(goes_on.get()), f.when(f.call("ring_due", f.cpu, result="i1")):
             f.call("bound_slice", f.cpu, f.value("i32", 0))  # ``resume`` takes an interrupt
             # Budgets tell instructions apart, and now there is another.
             f.store_native("last_exception", NEVER)
             f.tail_to("resume")
     f.exit(ExitCode.BUDGET)
     f.tail_to("leave")
+    return f
+
+
+def _prolong_slice() -> Builder:
+    """``prolong_slice(cpu)``: put the end of the slice further back, if the host's clock allows it. Return whether it
+    did. CpuState has the budget, which is used up.
+
+    To leave, and to come back from Python, takes as long as 50,000 instructions of compiled code.
+    """
+    f = define("prolong_slice", {}, "i1", "noinline")
+    time = Value(f, f.emit_entry("alloca [2 x i64]"), "ptr")  # a struct timespec
+    f.call(f.load_native("host_clock", "ptr"), f.value("i32", _CLOCK_MONOTONIC), time, result="i32")
+    ns = time.load("i64") * 1_000_000_000 + time.at(8).load("i64")
+    with f.when(~ns.slt(f.load_native("look_at"))):
+        f.ret(f.value("i1", 0))
+    end, limit = f.load_native("slice_end") + f.load_native("slice_length"), f.load_native("slice_limit")
+    f.store_native("slice_end", end.slt(limit).choose(end, limit))
+    f.ret(f.value("i1", 1))
     return f
 
 
@@ -193,6 +217,7 @@ def dispatch_text() -> str:
     functions = [
         _leave(),
         _leave_budget(),
+        _prolong_slice(),
         leaving_before("undefined", ExitCode.UNDEFINED),  # the handler of words that are no instruction
         _goto("goto", dispatch),
         # To a loop's head or a function in another page.

@@ -40,6 +40,13 @@ class NativeCode:
         self.initial_ops: InitialOps | None = None
         self.warm_code: WarmCode | None = None
 
+    @cached_property
+    def host_clock(self) -> Hva:
+        """The HVA of the C library's clock_gettime."""
+        address = ctypes.cast(ctypes.CDLL(None).clock_gettime, ctypes.c_void_p).value
+        assert address is not None
+        return Hva(address)
+
     def share_initial_ops(self) -> None:
         """Let machines that are made from now on, in this process and those forked from it, share their code pages as
         long as nothing is decoded there.

@@ -189,6 +189,7 @@ class ThreadedTier:
             ("targets", self.targets.address),
             ("image", native.address),
             ("image_size", native.size),
+            ("host_clock", native.host_clock),
             *((name, native.entry(name)) for name in ("arrive", "bypass", "writable", "code_at")),
             *native.decoder_tables(),
         ):

@@ -49,6 +49,8 @@ _LONGEST_SLEEP_S = 0.05
 #: slices.
 _HALT_INTERVAL = 1 << 24
 _BRANCH_TO_SELF = 0xEAFFFFFE
+#: More instructions than native code executes between two looks at the host's clock by Python.
+_LONGEST = 1 << 40
 
 
 #: A function that is given the tick, and says by how many virtual time is behind the host's clock, or 0 if few.
@@ -103,7 +105,8 @@ class HostLoop:
         self._checkpoint = observer.checkpoint_interval
         self._is_realtime = realtime
         self._hears_outside = hears_outside
-        self._sees_waits = True  # nothing waits in native code in the present run
+        #: Somebody hears or sees what happens in the present run: nothing waits in native code, and slices are short.
+        self._is_watched = True
         self._realtime: RealTime | None = None
         self._ticks_behind: TicksBehind | None = None
         self._interrupted = False
@@ -167,7 +170,7 @@ class HostLoop:
         self._watcher = watcher
         hears_exceptions = watcher is not None and watcher.hears_exceptions
         cpu.native32[NATIVE_EXCEPTIONS] = listener is None and not hears_exceptions
-        self._sees_waits = (
+        self._is_watched = (
             self._vcpu.meter is not None
             or listener is not None
             or watcher is not None
@@ -233,9 +236,12 @@ class HostLoop:
                 if vcpu.meter is not None and self._port.source.has_arrivals:
                     is_due = True  # what came while others executed comes at once
                 budget = self._slice_length(is_kernel, pace.budget if listener is None and not is_due else 1, end)
+                limit = 0
+                if self._pace.is_longest and not self._is_watched and not is_due:
+                    limit = self._slice_length(is_kernel, _LONGEST, end)
                 if listener is not None:
                     listener.before_step()
-                stop, retired = self._run_slice(machine, budget, listener)
+                stop, retired = self._run_slice(machine, budget, listener, limit, now)
             if stop is not None:
                 return stop
             before, now = now, time.monotonic()
@@ -255,12 +261,17 @@ class HostLoop:
             return vcpu.can_receive
         return self._is_between or self._port.source.next_delivery is not None
 
-    def _run_slice(self, machine: Runnable, budget: int, listener: StepListener | None) -> tuple[RunResult | None, int]:
-        """Execute a slice and answer its exit. Return the result if the run is over, and how many have retired."""
+    def _run_slice(
+        self, machine: Runnable, budget: int, listener: StepListener | None, limit: int, now: float
+    ) -> tuple[RunResult | None, int]:
+        """Execute a slice and answer its exit. Return the result if the run is over, and how many have retired.
+
+        It may go on up to ``limit`` instructions, until the console is to be flushed. The time is ``now``.
+        """
         vcpu, hypervisor = self._vcpu, self._peripherals.hypervisor
-        vcpu.cpu.native32[NATIVE_WAITS] = not self._sees_waits and self._may_wait_natively(hypervisor)
+        vcpu.cpu.native32[NATIVE_WAITS] = not self._is_watched and self._may_wait_natively(hypervisor)
         try:
-            exit_, retired = vcpu.run(budget)
+            exit_, retired = vcpu.run(budget, limit, int((now + _FLUSH_INTERVAL) * 1e9) if limit else 0)
         finally:
             if vcpu.waited and hypervisor is not None:
                 hypervisor.processor.has_waited(vcpu.waited)

@@ -21,6 +21,11 @@ class SliceSizer:
         self.budget = _FIRST
         self._most = most
 
+    @property
+    def is_longest(self) -> bool:
+        """Return True if a slice of the greatest length takes less time than is intended: it may go on."""
+        return self.budget == self._most
+
     def begin_run(self) -> None:
         """Begin another run, whose slices are as long as the last ones, unless these were cut short."""
         self.budget = max(self.budget, _FIRST)

@@ -11,7 +11,17 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from dbt.abi.addresses import Gva
-from dbt.abi.cpu import NATIVE, SLICE_END, TICK_END, WAITED, WAITS, CpuState
+from dbt.abi.cpu import (
+    LOOK_AT,
+    NATIVE,
+    SLICE_END,
+    SLICE_LENGTH,
+    SLICE_LIMIT,
+    TICK_END,
+    WAITED,
+    WAITS,
+    CpuState,
+)
 from dbt.abi.exits import VmExit
 from dbt.board.timeline import Timeline
 from dbt.devices.state import Plain, PutBack, State
@@ -192,7 +202,7 @@ class Vcpu:
         Return None if the access has not made them fewer.
         """
         if self.reset_requested or self.latch.is_set:
-            self.cpu.native64[SLICE_END] = self.now() + 1
+            self.cpu.native64[SLICE_END] = self.cpu.native64[SLICE_LIMIT] = self.now() + 1
             return 1
         if self.cpu.takeable_interrupts:
             return 1
@@ -236,10 +246,11 @@ class Vcpu:
 
     # -- executing -----------------------------------------------------------------------------
 
-    def run(self, budget: int) -> tuple[VmExit, int]:
+    def run(self, budget: int, limit: int = 0, look_at: int = 0) -> tuple[VmExit, int]:
         """Execute at most ``budget`` instructions. Return why execution stopped and how many have retired.
 
-        It stops at the next event, unless that can happen in native code.
+        With a larger ``limit``, native code goes on by ``budget`` each time, up to the limit, and until the host's
+        monotonic clock is at ``look_at``, in ns. It stops at the next event, unless that can happen in native code.
         """
         tier, now = self.tier, self.now()
         next_tick, until_event = self.timeline.next_tick, budget
@@ -248,6 +259,8 @@ class Vcpu:
             until_event = next_tick - now
         self.cpu.native64[TICK_END] = now + until_event
         self.cpu.native64[SLICE_END] = now + budget
+        self.cpu.native64[SLICE_LIMIT] = now + limit if limit > budget else 0  # charges may move the end back
+        self.cpu.native64[SLICE_LENGTH], self.cpu.native64[LOOK_AT] = budget, look_at
         self.cpu.native64[WAITED] = self.cpu.native64[WAITS] = 0
         self._in_slice = True
         try:
