@@ -93,9 +93,9 @@ def test_a_turn_is_one_slice_if_it_is_short_enough(monkeypatch: pytest.MonkeyPat
         slices: list[int] = []
         run = made.vcpu.run
 
-        def run_slice(budget: int) -> tuple[VmExit, int]:
+        def run_slice(budget: int, limit: int, look_at: int) -> tuple[VmExit, int]:
             slices.append(budget)
-            return run(budget)
+            return run(budget, limit, look_at)
 
         monkeypatch.setattr(made.vcpu, "run", run_slice)
         assert made.run_metered(10_000_000).used == 10_000_000

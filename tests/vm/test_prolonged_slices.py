@@ -15,7 +15,7 @@ from dbt.vm.slice_sizer import SliceSizer
 from dbt.vm.state import state_hash
 from dbt.vm.vcpu import Vcpu
 from tests.assembler import assemble
-from tests.vm.test_native_waits import machine_for
+from tests.vm.waits import machine_for
 
 NATIVE_TIERS: tuple[TierName, ...] = ("threaded", "stitched", "auto")
 BASE = 0x10000
