@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import pytest
 
@@ -21,6 +22,8 @@ from dbt.host.drive import Drive
 from dbt.hypervisor import Clock, Domain, DomainState, Host, ProcessCarrier
 from dbt.hypervisor.carrier import Carrier
 from dbt.hypervisor.migration import MigrationError, Place, Point, Progress, Settings, Undecided
+from dbt.hypervisor.migration.page_tree import PageTree
+from dbt.hypervisor.process import messages as say
 from dbt.hypervisor.process.process_vm import ProcessVm
 from dbt.hypervisor.threads import ThreadCarrier
 from dbt.vm.input import Arrival
@@ -113,6 +116,54 @@ def test_a_domain_moves_while_its_guest_runs(
         with running(fuel=target.icount) as alone:
             assert target.state_hash() == state_hash(alone)
         assert progress.downtime_s > 0
+
+
+def test_what_comes_before_the_stop_does_not_wait_for_the_state(
+    tmp_path: Path, processes: ProcessCarrier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pages of the rounds after which little is left are not kept for the moment in which the guest stands still."""
+    asked, ask = list[say.ToVm](), ProcessVm.ask
+
+    def note(vm: ProcessVm, message: say.ToVm, *more: Any, **options: Any) -> Any:
+        asked.append(message)
+        return ask(vm, message, *more, **options)
+
+    monkeypatch.setattr(ProcessVm, "ask", note)
+    with hosts(processes, processes) as (here, there):
+        source, target = here.define("a", boot("memory", "threaded")), there.define("b", boot("memory", "threaded"))
+        source.start()
+        wait_until(lambda: source.usage.instructions > 100_000, "the guest")
+        receiving = Receiving(target, place_of("unix", tmp_path))
+        source.migrate(receiving.place)
+        assert receiving.end() is None
+    kinds = [type(message) for message in asked]
+    early = [number for number, kind in enumerate(kinds) if kind is say.PutPages]
+    assert early and early[-1] < kinds.index(say.TakeOver)
+
+
+def test_a_wrong_root_ends_the_process_that_is_in_the_state_already(tmp_path: Path, processes: ProcessCarrier) -> None:
+    """It is told the state before the hash is known, and it is not the domain's. The source goes on."""
+    with hosts(processes, processes) as (here, there):
+        source, target = here.define("a", boot("memory", "threaded")), there.define("b", boot("memory", "threaded"))
+        source.start()
+        wait_until(lambda: source.usage.instructions > 100_000, "the guest")
+        receiving = Receiving(target, place_of("unix", tmp_path))
+        root = PageTree.root
+
+        def wrong(tree: PageTree, values: bytes) -> bytes:
+            PageTree.root = root  # type: ignore[method-assign]
+            return bytes(32)
+
+        PageTree.root = wrong  # type: ignore[method-assign]
+        with pytest.raises(MigrationError, match="its hash is another one"):
+            source.migrate(receiving.place)
+        assert isinstance(receiving.end(), MigrationError)
+        assert target.state is DomainState.DEFINED
+        before = source.usage.instructions
+        wait_until(lambda: source.usage.instructions > before + 1000, "the guest, which has not moved")
+        source.pause()
+        with running(fuel=source.icount) as alone:
+            assert source.state_hash() == state_hash(alone)
 
 
 def test_a_paused_domain_stays_paused_without_its_host_too(tmp_path: Path, processes: ProcessCarrier) -> None:

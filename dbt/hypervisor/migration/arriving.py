@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from dbt.abi.layout import PAGE_SHIFT
@@ -34,12 +34,23 @@ class Arriving(Protocol):
         """Have the content of a file in RAM, which knows the parts that are not zero. Nobody writes to it any more."""
 
     def put(self, pages: Mapping[int, bytes]) -> None:
-        """Have other content in pages, by their numbers. Precondition: :meth:`hold`."""
+        """Have other content in pages, by their numbers: now or at :meth:`settle`. Precondition: :meth:`hold`."""
 
-    def take_over(self, values: bytes, pending: Sequence[Arrival], handed: Sequence[Handover | None]) -> None:
-        """Be in a state: encoded values, which are of the same machine as those before, and what RAM has already.
+    def settle(self) -> None:
+        """Have what was put before. There is time for it, because the guest still runs elsewhere."""
+
+    def take_over(
+        self,
+        values: bytes,
+        pending: Sequence[Arrival],
+        handed: Sequence[Handover | None],
+        meanwhile: Callable[[], object],
+    ) -> None:
+        """Be in a state: encoded values, which are of the same machine as those before, and what was put into RAM.
         ``pending`` is on its way to the guest. Take disks and networks, or go on with those that were ``handed`` over,
         whose descriptors are the machine's from now on, or closed.
+
+        ``meanwhile`` is called before this returns. What it raises is raised, and the machine must be closed then.
         """
 
     def keep(self, why: str) -> None:
@@ -111,8 +122,18 @@ class OwnArriving:
         for page, data in pages.items():
             ram[page << PAGE_SHIFT : page + 1 << PAGE_SHIFT] = data
 
-    def take_over(self, values: bytes, pending: Sequence[Arrival], handed: Sequence[Handover | None]) -> None:
+    def settle(self) -> None:
+        """It has everything already."""
+
+    def take_over(
+        self,
+        values: bytes,
+        pending: Sequence[Arrival],
+        handed: Sequence[Handover | None],
+        meanwhile: Callable[[], object] = lambda: None,
+    ) -> None:
         try:
+            meanwhile()
             self.machine.take_over(decoded(values, "the state", self.model), HeldRam(self.layout))
             self.machine.post_pending(pending)
         except BaseException:

@@ -163,6 +163,8 @@ class Incoming(Generic[Arrived]):
                     self._reached(Point.DESTINATION_HEARD_ROUND)
                     channel.send(Kind.ROUND_HEARD, {})
                     self._tree.settle()  # while the source sends the next one
+                    if self._has_little_left and self._machine is not None:
+                        self._machine.settle()
                     if self._storage is not None:
                         self._storage.flush()
                 case Kind.LITTLE_LEFT:
@@ -178,13 +180,16 @@ class Incoming(Generic[Arrived]):
         if self._storage is not None:
             self._storage.verify(state["storage"])
             self._reached(Point.DESTINATION_VERIFIED_DISKS)
-        self._verify(state["values"], state["root"])
+        if not self._has_little_left:
+            raise ProtocolError("the source sends the state before it has said that little is left")
+        values, root = state["values"], state["root"]
         if self._machine is None:
-            self._machine = self._made(state["values"])
+            self._machine = self._made(values)
             self._machine.hold(self._file)
             self._machine.put(self._late)
-        self._reached(Point.DESTINATION_VERIFIED)
-        self._machine.take_over(state["values"], pending_of(state["pending"]), self._handed(state["ends"]))
+        pending, handed = pending_of(state["pending"]), self._handed(state["ends"])
+        # A process that is to have the state is at it while this one hashes.
+        self._machine.take_over(values, pending, handed, lambda: self._verify(values, root))
         self._reached(Point.DESTINATION_CLAIMED)
         self.is_paused = state["is_paused"]
 
@@ -236,10 +241,9 @@ class Incoming(Generic[Arrived]):
 
     def _verify(self, values: bytes, root: bytes) -> None:
         """Raise MigrationError unless the root of the state and of RAM is what the source has."""
-        if not self._has_little_left:
-            raise ProtocolError("the source sends the state before it has said that little is left")
         if self._tree.root(values) != root:
             raise MigrationError("the machine here would not be the one at the source: its hash is another one")
+        self._reached(Point.DESTINATION_VERIFIED)
 
     def _handed(self, ends: list[Any]) -> list[Handover | None]:
         """Return the connections of network cards that the source hands over."""

@@ -63,12 +63,31 @@ class ArrivingProcess:
     def put(self, pages: Mapping[int, bytes]) -> None:
         self._late.update(pages)
 
-    def take_over(self, values: bytes, pending: Sequence[Arrival], handed: Sequence[Handover | None]) -> None:
-        handles = [memory_file(values), memory_file(b"".join(self._late.values()) or b"\0")]
+    def settle(self) -> None:
+        if self._late:
+            file = self._late_file()
+            try:
+                self.vm.ask(say.PutPages(list(self._late)), say.Ready, [file])
+            finally:
+                self._late = {}
+                os.close(file)
+
+    def _late_file(self) -> int:
+        return memory_file(b"".join(self._late.values()) or b"\0")
+
+    def take_over(
+        self,
+        values: bytes,
+        pending: Sequence[Arrival],
+        handed: Sequence[Handover | None],
+        meanwhile: Callable[[], object],
+    ) -> None:
+        handles = [memory_file(values), self._late_file()]
         arrivals = [(one.receiver, one.data) for one in pending]
         try:
             with opened(self._nets, handed) as (ends, files):
-                self.vm.ask(say.TakeOver(list(self._late), arrivals, ends), say.Ready, [*handles, *files])
+                message = say.TakeOver(list(self._late), arrivals, ends)
+                self.vm.ask(message, say.Ready, [*handles, *files], meanwhile)
             self._is_connected = True
         finally:
             self._late = {}

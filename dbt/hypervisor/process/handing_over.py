@@ -107,11 +107,13 @@ class HandingOver:
             case say.HoldMemory(parts):
                 (ram,) = channel.take_files(1)
                 self._there.hold_image(RamImage.received(self._there.layout, ram, parts))
+            case say.PutPages(pages):
+                (content,) = channel.take_files(1)
+                self._put(pages, content)
             case say.TakeOver(late, pending, ends):
-                values, changed, *files = channel.take_files(2 + _count(ends))
-                content, handed = content_of(changed), _handed(ends, files)
-                pages = {page: content[at << PAGE_SHIFT : at + 1 << PAGE_SHIFT] for at, page in enumerate(late)}
-                self._there.put(pages)
+                values, content, *files = channel.take_files(2 + _count(ends))
+                handed = _handed(ends, files)
+                self._put(late, content)
                 self._there.take_over(content_of(values), [Arrival(*one) for one in pending], handed)
             case _:
                 return None
@@ -122,6 +124,11 @@ class HandingOver:
         """The machine that comes."""
         assert self._arriving is not None
         return self._arriving
+
+    def _put(self, pages: Sequence[int], file: int) -> None:
+        """Have the content of a file, which is closed, in pages."""
+        content = content_of(file)
+        self._there.put({page: content[at << PAGE_SHIFT : at + 1 << PAGE_SHIFT] for at, page in enumerate(pages)})
 
     def _release(self, leaving: OwnLeaving, message: say.Release) -> Answer:
         """Give disks and networks back. From now on this process does not execute the guest, whatever becomes of the

@@ -304,6 +304,12 @@ class HoldMemory(_Message):
     parts: list[tuple[int, int]]
 
 
+class PutPages(_Message):
+    """Have other content in ``pages``, by their numbers. It is in the file that comes along."""
+
+    pages: list[int]
+
+
 class TakeOver(_Message):
     """Be in the state in files that come along: its values, and ``late`` pages that RAM has not got yet. ``pending`` is
     on its way to the guest. Have disks and networks then, as after :class:`Claim`.
@@ -358,6 +364,7 @@ ToVm = (
     | Doubt
     | Prepare
     | HoldMemory
+    | PutPages
     | TakeOver
     | Behaviour
     | Attach

@@ -7,7 +7,7 @@ import os
 import pickle
 import select
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Final, NoReturn, Protocol, TypeVar
@@ -147,10 +147,22 @@ class ProcessVm:
 
     # -- asking ----------------------------------------------------------------------------------
 
-    def ask(self, message: say.ToVm, kind: type[_Answer], files: Sequence[int] = ()) -> _Answer:
-        """Return the answer of a kind to a message. Raise VmLost if there is none, and what the process has raised."""
+    def ask(
+        self,
+        message: say.ToVm,
+        kind: type[_Answer],
+        files: Sequence[int] = (),
+        meanwhile: Callable[[], object] = lambda: None,
+    ) -> _Answer:
+        """Return the answer of a kind to a message. Raise VmLost if there is none, and what the process has raised.
+
+        ``meanwhile`` is called while the process works. What it raises is raised when there is an answer.
+        """
         self._send(message, files)
-        answer = self._receive(monotonic() + _PATIENCE_S)
+        try:
+            meanwhile()
+        finally:
+            answer = self._receive(monotonic() + _PATIENCE_S)
         if isinstance(answer, say.Failed):
             raise _KINDS.get(answer.kind, RuntimeError)(answer.text)
         if self._channel.has_files and kind not in _WITH_FILES:
