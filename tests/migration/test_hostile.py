@@ -149,13 +149,21 @@ def test_a_state_that_is_not_what_was_offered_is_not_run() -> None:
     changes = {"processor": b""}, {"icount": -1}, {"machine": None}, {"devices": {}}, {"drives": [1]}
     for change in changes:
         encoded = encode({**values, **change})
-        state = {**good_state({}, []), "values": encoded, "root": PageTree().root(encoded)}
-        text = answer_to((Kind.OFFER, offer()), _LITTLE_LEFT, (Kind.STATE, state))
+        state = {**good_state({}, []), "values": encoded}
+        text = answer_to((Kind.OFFER, offer()), _LITTLE_LEFT, (Kind.STATE, state), root_of(state))
         assert "the machine cannot be taken" in text or "another machine than the offer" in text, change
-    wrong = {**good_state(values, []), "root": bytes(32)}
     few, many = good_state(values, [[1, 2]]), good_state(values, [[b"", b""]])
-    for state, why in ((wrong, "hash is another one"), (few, "makes no sense"), (many, "more networks over")):
+    for state, why in ((few, "makes no sense"), (many, "more networks over")):
         assert why in answer_to((Kind.OFFER, offer()), _LITTLE_LEFT, (Kind.STATE, state))
+    before = (Kind.OFFER, offer()), _LITTLE_LEFT, (Kind.STATE, good_state(values, []))
+    for body, why in (
+        ({"root": bytes(32)}, "its hash is another one"),
+        ({"root": b""}, "its hash is another one"),
+        ({}, "the hash has not the fields root"),
+        ({"root": 1}, "the hash"),
+    ):
+        assert why in answer_to(*before, (Kind.ROOT, body))
+    assert "and not ROOT" in answer_to(*before, (Kind.ROUND, {}))
 
 
 def test_steps_that_are_left_out_or_come_twice() -> None:
@@ -171,10 +179,11 @@ def test_pages_that_come_late_are_hashed_as_the_others(tmp_path: Path) -> None:
     """
     with running() as machine:
         values = machine.values()
-    state = Kind.STATE, good_state(values, [])
+    good = good_state(values, [])
+    state, root = (Kind.STATE, good), root_of(good)
     page = bytes(pages(1, 0, 1, 1, content=b"x" * 4096))
     late = HEADER.pack(Kind.PAGES, len(page)) + page
-    assert "hash is another one" in answer_to((Kind.OFFER, offer()), _LITTLE_LEFT, late, state)
+    assert "hash is another one" in answer_to((Kind.OFFER, offer()), _LITTLE_LEFT, late, state, root)
     empty = bytes(pages(1, 0, 1, 1))
     file = RamFile(1 << 20)
     file.stop_writing()
@@ -190,8 +199,12 @@ def test_pages_that_come_late_are_hashed_as_the_others(tmp_path: Path) -> None:
 def good_state(values: dict[str, Any], ends: list[object]) -> dict[str, object]:
     """The state of a machine whose RAM is zero, with these networks."""
     encoded = encode(values)
-    state = {"values": encoded, "root": PageTree().root(encoded), "is_paused": False, "pending": [], "ends": ends}
-    return {**state, "storage": []}
+    return {"values": encoded, "is_paused": False, "pending": [], "ends": ends, "storage": []}
+
+
+def root_of(state: dict[str, Any]) -> tuple[Kind, dict[str, object]]:
+    """The message of the hash of a machine with this state whose RAM is zero."""
+    return Kind.ROOT, {"root": PageTree().root(state["values"])}
 
 
 def test_memory_that_can_be_taken_away_or_written_is_not_mapped(tmp_path: Path) -> None:

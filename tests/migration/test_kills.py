@@ -19,7 +19,7 @@ _WAYS = ("unix", "descriptor", "tcp", "tls")
 _LOCAL = ("unix", "descriptor")
 _P = Point
 #: The points of the source at which the destination cannot know whether it has decided.
-_BEFORE_DECISION = (_P.SOURCE_SENT_STATE, _P.SOURCE_HEARD_VOTE, _P.SOURCE_DECIDED)
+_BEFORE_DECISION = (_P.SOURCE_SENT_ROOT, _P.SOURCE_HEARD_VOTE, _P.SOURCE_DECIDED)
 _AFTER_DECISION = (_P.SOURCE_COMMITTED, _P.SOURCE_HEARD_ACKNOWLEDGEMENT, _P.SOURCE_DISCARDED)
 #: Those of the destination at which a source by TCP may not know whether it runs the machine.
 _IN_DOUBT = (

@@ -22,7 +22,7 @@ from dbt.host.drive import Drive
 from dbt.hypervisor import Clock, Domain, DomainState, Host, ProcessCarrier
 from dbt.hypervisor.carrier import Carrier
 from dbt.hypervisor.migration import MigrationError, Place, Point, Progress, Settings, Undecided
-from dbt.hypervisor.migration.page_tree import PageTree
+from dbt.hypervisor.migration.precopy import PageSender
 from dbt.hypervisor.process import messages as say
 from dbt.hypervisor.process.process_vm import ProcessVm
 from dbt.hypervisor.threads import ThreadCarrier
@@ -141,21 +141,17 @@ def test_what_comes_before_the_stop_does_not_wait_for_the_state(
     assert early and early[-1] < kinds.index(say.TakeOver)
 
 
-def test_a_wrong_root_ends_the_process_that_is_in_the_state_already(tmp_path: Path, processes: ProcessCarrier) -> None:
+def test_a_wrong_root_ends_the_process_that_is_in_the_state_already(
+    tmp_path: Path, processes: ProcessCarrier, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It is told the state before the hash is known, and it is not the domain's. The source goes on."""
     with hosts(processes, processes) as (here, there):
         source, target = here.define("a", boot("memory", "threaded")), there.define("b", boot("memory", "threaded"))
         source.start()
         wait_until(lambda: source.usage.instructions > 100_000, "the guest")
         receiving = Receiving(target, place_of("unix", tmp_path))
-        root = PageTree.root
-
-        def wrong(tree: PageTree, values: bytes) -> bytes:
-            PageTree.root = root  # type: ignore[method-assign]
-            return bytes(32)
-
-        PageTree.root = wrong  # type: ignore[method-assign]
-        with pytest.raises(MigrationError, match="its hash is another one"):
+        with monkeypatch.context() as patch, pytest.raises(MigrationError, match="its hash is another one"):
+            patch.setattr(PageSender, "root", lambda sender, values: bytes(32))
             source.migrate(receiving.place)
         assert isinstance(receiving.end(), MigrationError)
         assert target.state is DomainState.DEFINED

@@ -175,21 +175,21 @@ class Incoming(Generic[Arrived]):
                     break
         gc.disable()  # a collection could take longer than all that follows
         self._reached(Point.DESTINATION_HEARD_STATE)
-        fields = {"values": bytes, "root": bytes, "is_paused": bool, "pending": list, "ends": list, "storage": list}
+        fields = {"values": bytes, "is_paused": bool, "pending": list, "ends": list, "storage": list}
         state = mapping(body, "the state", **fields)
         if self._storage is not None:
             self._storage.verify(state["storage"])
             self._reached(Point.DESTINATION_VERIFIED_DISKS)
         if not self._has_little_left:
             raise ProtocolError("the source sends the state before it has said that little is left")
-        values, root = state["values"], state["root"]
+        values = state["values"]
         if self._machine is None:
             self._machine = self._made(values)
             self._machine.hold(self._file)
             self._machine.put(self._late)
         pending, handed = pending_of(state["pending"]), self._handed(state["ends"])
-        # A process that is to have the state is at it while this one hashes.
-        self._machine.take_over(values, pending, handed, lambda: self._verify(values, root))
+        # A process that is to have the state is at it while both sides hash.
+        self._machine.take_over(values, pending, handed, lambda: self._verify(values))
         self._reached(Point.DESTINATION_CLAIMED)
         self.is_paused = state["is_paused"]
 
@@ -239,9 +239,11 @@ class Incoming(Generic[Arrived]):
 
     # -- the state -----------------------------------------------------------------------------
 
-    def _verify(self, values: bytes, root: bytes) -> None:
+    def _verify(self, values: bytes) -> None:
         """Raise MigrationError unless the root of the state and of RAM is what the source has."""
-        if self._tree.root(values) != root:
+        root = self._tree.root(values)
+        _, body = self._channel.receive(Kind.ROOT)
+        if mapping(body, "the hash", root=bytes)["root"] != root:
             raise MigrationError("the machine here would not be the one at the source: its hash is another one")
         self._reached(Point.DESTINATION_VERIFIED)
 

@@ -19,7 +19,7 @@ from dbt.snapshot.plain import NotPlain, decode
 if TYPE_CHECKING:
     from dbt.vm.input import Arrival
 
-VERSION: Final = 5
+VERSION: Final = 6
 MAGIC: Final = "dbt-migration"
 #: The bytes of a migration's number, which is random.
 NUMBER_SIZE: Final = 16
@@ -44,7 +44,7 @@ class Kind(IntEnum):
     PAGES = 5  # S: pages, also those that are zero now
     ROUND = 6  # S: all pages of a round have been sent
     ROUND_HEARD = 7  # D
-    STATE = 8  # S: everything else, and the root of the tree
+    STATE = 8  # S: everything else
     VOTE = 9  # D: it has the same root, and can run the machine
     COMMIT = 10  # S
     COMMITTED = 11  # D: the machine runs there
@@ -53,6 +53,7 @@ class Kind(IntEnum):
     STANDING = 14  # D: how far the migration is that the source has asked for
     BLOCKS = 15  # S: parts of a disk that is copied
     LITTLE_LEFT = 16  # S: RAM can be mapped, because few pages will come from now on
+    ROOT = 17  # S: the root of the tree, right behind the state
 
 
 #: The largest body of each kind.

@@ -38,6 +38,8 @@ class PageSender:
         self._bandwidth = bandwidth
         self._sent: set[int] = set()  # the pages that the other side has with something other than zeros
         self.tree = PageTree()
+        #: What was sent and is not hashed yet: pages, their content, and the pages that are zero now.
+        self._unhashed: list[tuple[list[int], list[memoryview[int]], list[int]]] = []
 
     def begin(self, subject: Subject) -> list[int]:
         """Begin the first epoch. Return the pages that may have something other than zeros."""
@@ -52,6 +54,7 @@ class PageSender:
             with subject.held() as machine:
                 content = machine.content(batch)
             self._send(batch, content)
+            self._hash()
             if limit is not None:
                 ahead = (at + len(batch) << PAGE_SHIFT) / limit - (time.monotonic() - began)
                 if ahead > 0:
@@ -66,11 +69,20 @@ class PageSender:
             self._file = None
 
     def send_rest(self, machine: Leaving, pages: Sequence[int], content: bytes) -> None:
-        """Send these pages of a guest that is stopped. ``content`` is that of those of the first message."""
+        """Send these pages of a guest that is stopped. ``content`` is that of those of the first message.
+
+        The last of them are not hashed before :meth:`root`, so that the other side need not wait for what follows.
+        """
         self._send(pages[:BATCH_PAGES], content)
         for at in range(BATCH_PAGES, len(pages), BATCH_PAGES):
             batch = pages[at : at + BATCH_PAGES]
+            self._hash()
             self._send(batch, machine.content(batch))
+
+    def root(self, values: bytes) -> bytes:
+        """Return the root of the tree of all that was sent, and of the other values."""
+        self._hash()
+        return self.tree.root(values)
 
     def _send(self, batch: Sequence[int], content: bytes) -> None:
         """Send the pages of a batch that are not zero, and say which of the others were something else before."""
@@ -95,13 +107,18 @@ class PageSender:
             put(self._file, message.runs, memoryview(whole))
             clear(self._file, message.cleared)
             self._channel.send_raw(Kind.PAGES, (message.head(),))
-        # While the other side hashes them, too.
-        for page, data in zip(found, parts, strict=True):
-            self.tree.update(page, data)
-        for page in cleared:
-            self.tree.clear(page, 1)
+        self._unhashed.append((found, parts, cleared))
         self._progress.pages += len(found)
         self._progress.sent_bytes = self._channel.sent + (0 if self._file is None else len(whole))
+
+    def _hash(self) -> None:
+        """Hash what was sent, while the other side does, too."""
+        for found, parts, cleared in self._unhashed:
+            for page, data in zip(found, parts, strict=True):
+                self.tree.update(page, data)
+            for page in cleared:
+                self.tree.clear(page, 1)
+        self._unhashed.clear()
 
 
 def put(file: RamFile, runs: Runs, content: memoryview[int]) -> None:

@@ -252,18 +252,19 @@ class Outgoing:
                 storage.note(machine.changed_blocks())
                 storage.send()
                 self._reached(Point.SOURCE_SENT_LAST_BLOCKS)
-            self._send_state(channel, sender, machine, handed)
+            self._send_state(channel, machine, handed)
+            channel.send(Kind.ROOT, {"root": sender.root(handed.values)})
+            self._reached(Point.SOURCE_SENT_ROOT)
         finally:
             for end in handed.networks:
                 if end is not None:
                     os.close(end.descriptor)
 
-    def _send_state(self, channel: Channel, sender: PageSender, machine: Leaving, handed: HandedOver) -> None:
+    def _send_state(self, channel: Channel, machine: Leaving, handed: HandedOver) -> None:
         self._reached(Point.SOURCE_RELEASED)
         ends = handed.networks
         state = {
             "values": handed.values,
-            "root": sender.tree.root(handed.values),
             "is_paused": self._subject.is_paused,
             "pending": [list(one) for one in machine.pending],
             "storage": [] if self._storage is None else self._storage.states(),
