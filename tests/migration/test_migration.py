@@ -300,7 +300,9 @@ def test_the_lock_of_a_disk_is_handed_over(tmp_path: Path) -> None:
         machine.load_bytes(copier(), base=ORIGIN)
         machine.run(fuel=2000)
         assert held_by(machine)
-        with receiving(place_of(way, tmp_path), {"drives": [drive]}) as there:
+        door = tmp_path / way  # a destination may listen for a moment after its source has heard of the end
+        door.mkdir()
+        with receiving(place_of(way, door), {"drives": [drive]}) as there:
             outgoing(machine, there, way).run()
             with there.machine() as moved_machine:
                 assert held_by(moved_machine)
