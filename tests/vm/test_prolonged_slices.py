@@ -130,3 +130,4 @@ def test_no_slice_of_a_metered_run_goes_on(length: int, slices: list[tuple[int, 
     with machine_with(SPINNER, "threaded") as machine:
         assert machine.run_metered(10_001).used == 10_001
     assert sum(retired for _, retired in slices) == 10_001
+    assert all(retired <= budget for budget, retired in slices)

@@ -163,7 +163,7 @@ class Incoming(Generic[Arrived]):
                     self._reached(Point.DESTINATION_HEARD_ROUND)
                     channel.send(Kind.ROUND_HEARD, {})
                     self._tree.settle()  # while the source sends the next one
-                    if self._has_little_left and self._machine is not None:
+                    if self._machine is not None:
                         self._machine.settle()
                     if self._storage is not None:
                         self._storage.flush()
