@@ -52,6 +52,13 @@ def _below(limit: int) -> Callable[[object], bool]:
     return lambda value: type(value) is int and 0 <= value < limit
 
 
+def _all_below(limit: int) -> Callable[[object], bool]:
+    return lambda value: (
+        type(value) is list
+        and (not value or (set(map(type, value)) == {int} and min(value) >= 0 and max(value) < limit))
+    )
+
+
 _is_word, _is_byte, is_tick = _below(1 << 32), _below(1 << 8), _below(_LARGEST)
 
 
@@ -64,8 +71,8 @@ KINDS: Mapping[str, Callable[[object], bool]] = {
     "bytes": lambda value: type(value) is bytes,
     "Tick": is_tick,
     "Tick | None": lambda value: value is None or is_tick(value),
-    "list[Word]": lambda value: type(value) is list and all(map(_is_word, value)),
-    "list[Byte]": lambda value: type(value) is list and all(map(_is_byte, value)),
+    "list[Word]": _all_below(1 << 32),
+    "list[Byte]": _all_below(1 << 8),
     "list[bytes]": lambda value: type(value) is list and all(type(held) is bytes for held in value),
     "list[bool]": lambda value: type(value) is list and all(map(_is_bool, value)),
     "dict[int, Byte]": lambda value: type(value) is dict and all(map(_is_byte, value.values())),
@@ -130,10 +137,10 @@ class Stateful:
     @classmethod
     def state_fields(cls) -> Iterable[tuple[str, str]]:
         """Return name and annotation of each field that is state. TypeError if the annotation is not a plain one."""
-        return _fields_of(cls)[0]
+        return _form_of(cls).fields
 
     def _parts(self) -> Iterator[tuple[str, list[Stateful]]]:
-        for name in _fields_of(type(self))[1]:
+        for name in _form_of(type(self)).parts:
             held = getattr(self, name)
             yield name, held if isinstance(held, list) else [held]
 
@@ -151,7 +158,10 @@ class Stateful:
     def save(self) -> State:
         """Return a copy of the state as plain values. Nothing that the guest can observe changes."""
         self.settle()
-        state: State = {name: _copy(getattr(self, name), kind) for name, kind in self.state_fields()}
+        form = _form_of(type(self))
+        state: State = {name: getattr(self, name) for name in form.names}
+        for name, kind in form.containers:
+            state[name] = _copy(state[name], kind)
         for name, held in self._parts():
             state[name] = [one.save() for one in held]
         return state
@@ -168,15 +178,19 @@ class Stateful:
         Raises StateError if it is not a state that this object can be in, whoever made it. Then the object is left
         with a part of the state, and has to be given up.
         """
-        name = type(self).__name__
-        kinds, held = dict(self.state_fields()), dict(self._parts())
-        if type(state) is not dict or state.keys() != kinds.keys() | held.keys():
-            raise StateError(f"the state of {name} has other fields than {', '.join((*kinds, *held))}")
-        for field_name, kind in kinds.items():
-            if not KINDS[kind](state[field_name]):
+        name, form = type(self).__name__, _form_of(type(self))
+        if type(state) is not dict or state.keys() != form.all_names:
+            raise StateError(f"the state of {name} has other fields than {', '.join((*form.names, *form.parts))}")
+        values = dict(state)
+        for field_name, fits in form.checks:
+            if not fits(values[field_name]):
+                kind = dict(form.fields)[field_name]
                 raise StateError(f"{field_name} in the state of {name} is not {kind}: {state[field_name]!r}")
-            setattr(self, field_name, _copy(state[field_name], kind))
-        for field_name, parts in held.items():
+        for field_name, kind in form.containers:
+            values[field_name] = _copy(values[field_name], kind)
+        for field_name in form.names:
+            setattr(self, field_name, values[field_name])
+        for field_name, parts in self._parts():
             states = state[field_name]
             if type(states) is not list or len(states) != len(parts):
                 raise StateError(f"{field_name} in the state of {name} is not a list of {len(parts)}")
@@ -192,13 +206,24 @@ def _copy(value: Any, kind: str) -> Any:
     return value.copy() if isinstance(value, list | dict) else value
 
 
-#: What :func:`_fields_of` has found: states are saved and restored while guests stand still.
-_KNOWN_FIELDS: Final[dict[type, tuple[Sequence[tuple[str, str]], Sequence[str]]]] = {}
+class _Form:
+    """What the state of a class is made of: ``fields``, by name and annotation, and the names of ``parts``."""
+
+    def __init__(self, fields: Sequence[tuple[str, str]], parts: Sequence[str]) -> None:
+        self.fields, self.parts = fields, parts
+        self.names = tuple(name for name, _ in fields)
+        self.all_names = frozenset((*self.names, *parts))
+        self.checks = tuple((name, KINDS[kind]) for name, kind in fields)
+        self.containers = tuple((name, kind) for name, kind in fields if "[" in kind)
 
 
-def _fields_of(kind: type[Stateful]) -> tuple[Sequence[tuple[str, str]], Sequence[str]]:
-    """Return name and annotation of each field of a class that is state, and the names of those that are parts."""
-    if (known := _KNOWN_FIELDS.get(kind)) is not None:
+#: What :func:`_form_of` has found: states are saved and restored while guests stand still.
+_KNOWN: Final[dict[type, _Form]] = {}
+
+
+def _form_of(kind: type[Stateful]) -> _Form:
+    """Return what the state of a class is made of."""
+    if (known := _KNOWN.get(kind)) is not None:
         return known
     from dataclasses import fields  # which a guest without devices does not need
 
@@ -213,5 +238,5 @@ def _fields_of(kind: type[Stateful]) -> tuple[Sequence[tuple[str, str]], Sequenc
                     f"{kind.__name__}.{one.name} is {one.type}, which is neither plain nor Wiring[...] nor Part[...]"
                 )
             state.append((one.name, annotation))
-    _KNOWN_FIELDS[kind] = state, parts
-    return state, parts
+    form = _KNOWN[kind] = _Form(state, parts)
+    return form

@@ -210,8 +210,10 @@ class Host(Closing):
                 yield
             finally:
                 self._holding -= 1
+                # Something may have come for the domain, or at other descriptors. It is rung first: whoever is notified
+                # would have the interpreter meanwhile, and somebody may wait for this thread.
+                self._called.ring()
                 self._changed.notify_all()
-                self._called.ring()  # something may have come for the domain, or at other descriptors
 
     def adopt(self, domain: Domain) -> None:
         """See :class:`dbt.hypervisor.domain.DomainHost`."""

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from dbt.vm.identity import Identity
     from dbt.vm.options import HostOptions
     from dbt.vm.run_watcher import RunWatcher
+    from dbt.vm.state import Same
     from dbt.vm.vm_state import VmState
 
 #: Why a machine that has not claimed its disks and networks does not run.
@@ -264,17 +265,19 @@ class Machine(ControlledMachine):
             raise
         return machine
 
-    def take_over(self, values: State, ram: RamSource) -> None:
-        """Be in a saved state, for which this machine was made and has run nothing.
+    def take_over(self, values: State, ram: RamSource, same: Same | None = None) -> None:
+        """Be in a saved state, for which this machine was made and has run nothing. ``same`` compares plain values, as
+        :func:`dbt.vm.state.are_same` does.
 
         Raise StateError if it is no state that it can be in. It must be closed then.
         """
         from dbt.vm.state import are_same
         from dbt.vm.vm_state import restore
 
+        same = same or are_same
         self._ownership.check_stopped()
-        is_reset = self._prepared_for is not None and are_same(self._prepared_for, values.get("guest"))
-        restore(self, self._parts, values, ram, _stay if is_reset else self._become)
+        is_reset = self._prepared_for is not None and same(self._prepared_for, values.get("guest"))
+        restore(self, self._parts, values, ram, _stay if is_reset else self._become, same)
 
     def fork(self, identity: Identity | None = None, **host: Unpack[HostOptions]) -> Self:
         """Return a machine in the same state, which is independent from now on. It may have another ``identity``.

@@ -9,7 +9,7 @@ the program's name and arguments, the content of the host's files.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from dbt.abi.addresses import Gpa
@@ -87,6 +87,8 @@ def encode(value: object) -> bytes:
     return repr(_sorted(value)).encode()
 
 
+#: Returns True if two plain values are equal, types included.
+Same = Callable[[object, object], bool]
 _CONTAINERS = frozenset({list, tuple, dict})
 
 

@@ -33,7 +33,7 @@ from dbt.vm import vcpu
 from dbt.vm.guest import NO_GUEST, Guest
 from dbt.vm.options import MachineOptions
 from dbt.vm.result import RunResult, StopReason
-from dbt.vm.state import OBSERVABLE, are_same, hash_of_pages, observable_state
+from dbt.vm.state import OBSERVABLE, Same, are_same, hash_of_pages, observable_state
 from isa.arm.cpus import CPUS, CpuModel
 from isa.arm.state import BANKS, LAYOUT, PSR_E, PSR_F, PSR_I, PSR_MODE, PSR_T, SCTLR_REFUSED, WRITABLE, state_size
 
@@ -224,11 +224,18 @@ def rehearse(machine: Machine, parts: Parts) -> None:
     assert all(are_same(found[name], again[name]) for name in OBSERVABLE), "what is restored is what was saved"
 
 
-def restore(machine: Machine, parts: Parts, values: State, ram: RamSource, become: Callable[[Guest], None]) -> None:
+def restore(
+    machine: Machine,
+    parts: Parts,
+    values: State,
+    ram: RamSource,
+    become: Callable[[Guest], None],
+    same: Same = are_same,
+) -> None:
     """Give a state to a machine that has been made for it and has run nothing. Raise StateError.
 
-    ``become`` makes the machine one that has loaded this guest. Empty slots for disks may be filled. After an error the
-    machine has a part of the state, and must be given up.
+    ``become`` makes the machine one that has loaded this guest, and ``same`` compares plain values. Empty slots for
+    disks may be filled. After an error the machine has a part of the state, and must be given up.
     """
     values, told = parts.attachments.fill_slots(values)
     fields = Fields(values, "the saved state", _NAMES)
@@ -260,9 +267,9 @@ def restore(machine: Machine, parts: Parts, values: State, ram: RamSource, becom
         raise StateError("the saved RAM is that of another machine than the saved values")
     ram.map_into(machine.ram)
     found = observable_state(machine)
-    for name in OBSERVABLE:
-        if not are_same(found[name], values[name]):
-            raise StateError(f"{name} in the saved state does not belong to the rest: {values[name]!r:.200}")
+    if not same(found, {name: values[name] for name in found}):
+        name = next(name for name in sorted(found) if not are_same(found[name], values[name]))
+        raise StateError(f"{name} in the saved state does not belong to the rest: {values[name]!r:.200}")
     for receiver in told:
         parts.peripherals.board.receivers[receiver]([b""])
     parts.attachments.announce()

@@ -55,9 +55,18 @@ def test_what_cannot_be_written_is_known_to_this_daemon(tmp_path: Path, monkeypa
         patched.setattr(os, "replace", is_full)
         with pytest.raises(OSError, match="space"):
             moves.put(move(2))
+        patched.setattr(os, "write", is_full)
         moves.decide(move(1).number, Whose.THERE)
     assert moves.all() == [move(1, Whose.THERE)]
     assert Moves(str(tmp_path)).all() == [move(1)]
+
+
+def test_what_is_decided_is_as_long_as_what_was_open(tmp_path: Path) -> None:
+    moves = Moves(str(tmp_path))
+    moves.put(move(1))
+    for whose in (*Whose, *Whose):
+        moves.decide(move(1).number, whose)
+        assert Moves(str(tmp_path)).all() == [move(1, whose)]
 
 
 def test_what_is_decided_and_old_is_forgotten(tmp_path: Path) -> None:

@@ -536,15 +536,20 @@ def runs(*words: int) -> bytes:
         (lambda one: one.content([1, 2]), ["Value", bytes(4096)], "4096 bytes of 2 pages"),
         (lambda one: one.content([1]), ["Value", bytes(8192)], "8192 bytes of 1 pages"),
         (lambda one: one.values(), ["Files", 1], "0 files with a message that has 1"),
-        (lambda one: one.release((), True), ["Released", b"", [], []], "0 files with a message that has 1"),
+        (lambda one: one.release((), True), ["Released", b"", b"", [], []], "0 files with a message that has 1"),
         (
             lambda one: one.release((), True),
-            ["Released", b"", [], [["NetworkEnd", b"", b""]]],
+            ["Released", b"", b"", [], [["NetworkEnd", b"", b""]]],
             "0 files with a message that has 2",
         ),
-        (lambda one: one.release((), True), ["Released", b"", [], [["NetworkEnd", b"", bytes(3 << 20)]]], "none"),
-        (lambda one: one.release((1, 2), True), ["Released", bytes(4096), [], []], "4096 bytes of 2 pages"),
-        (lambda one: one.release((), True), ["Released", bytes(4096), [], []], "4096 bytes of 0 pages"),
+        (
+            lambda one: one.release((), True),
+            ["Released", b"", b"values", [], [["NetworkEnd", b"", b""]]],
+            "0 files with a message that has 1",
+        ),
+        (lambda one: one.release((), True), ["Released", b"", b"", [], [["NetworkEnd", b"", bytes(3 << 20)]]], "none"),
+        (lambda one: one.release((1, 2), True), ["Released", bytes(4096), b"", [], []], "4096 bytes of 2 pages"),
+        (lambda one: one.release((), True), ["Released", bytes(4096), b"", [], []], "4096 bytes of 0 pages"),
     ],
 )
 def test_a_process_cannot_have_anything_sent_that_is_not_its_machine(
@@ -566,7 +571,7 @@ def test_values_in_a_file_that_is_none_are_refused(liar: tuple[ProcessVm, socket
 def test_values_that_are_none_are_refused_with_what_is_handed_over(liar: tuple[ProcessVm, socket.socket]) -> None:
     """The descriptor of a network that has come with them is closed."""
     before = set(os.listdir("/proc/self/fd"))
-    with answering(liar[1], *_LEAVES, (["Released", b"", [], [["NetworkEnd", b"", b""]]], 2)):
+    with answering(liar[1], *_LEAVES, (["Released", b"", b"", [], [["NetworkEnd", b"", b""]]], 2)):
         found = liar[0].leaving()
         with pytest.raises(VmLost, match="its state is none"):
             found.release((), True)

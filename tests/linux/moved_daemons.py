@@ -167,7 +167,7 @@ def run(folder: Path, way: str, moves: int) -> dict[str, Any]:
         for _ in range(moves):
             (here, _), (there, place) = sides
             talk.await_more()
-            before, talk.longest = instructions(here, 0.3), 0.0
+            before, talk.longest = instructions(here, 1.0), 0.0
             report = here.json("migrate", "--live", "linux", place, *credentials)
             speeds.append(seconds_to_speed(there, before))
             talk.await_more()

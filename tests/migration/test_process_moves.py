@@ -16,7 +16,7 @@ import pytest
 
 from dbt import Machine, Net
 from dbt.board.boards import POWER_KEY
-from dbt.host.console import Console
+from dbt.host.console import CaptureConsole, Console
 from dbt.host.disk import DiskError, RawFile
 from dbt.host.drive import Drive
 from dbt.hypervisor import Clock, Domain, DomainState, Host, ProcessCarrier
@@ -31,7 +31,7 @@ from dbt.vm.options import HostOptions
 from dbt.vm.state import state_hash
 from tests.assembler import assemble
 from tests.devices.virtio.guest import ORIGIN, SECTOR, copier
-from tests.domains.guests import boot
+from tests.domains.guests import GUESTS, boot
 from tests.migration.sides import WAYS, place_of, running
 from tests.waiting import BOUND_S, wait_until
 
@@ -134,11 +134,42 @@ def test_what_comes_before_the_stop_does_not_wait_for_the_state(
         source.start()
         wait_until(lambda: source.usage.instructions > 100_000, "the guest")
         receiving = Receiving(target, place_of("unix", tmp_path))
-        source.migrate(receiving.place)
+
+        def reached(at: Point) -> None:
+            if at is Point.SOURCE_HAS_LITTLE_LEFT:  # the guest may have no turn from now on
+                source.write(0x80000, b"late")
+
+        source.migrate(receiving.place, reached=reached)
         assert receiving.end() is None
+        assert target.read(0x80000, 4) == b"late"
     kinds = [type(message) for message in asked]
     early = [number for number, kind in enumerate(kinds) if kind is say.PutPages]
     assert early and early[-1] < kinds.index(say.TakeOver)
+
+
+def talkative(console: Console) -> Machine:
+    """A machine whose values are more than the processes say in a message."""
+    machine = Machine(1 << 20, "threaded", console=console, jit="off")
+    machine.load_bytes(assemble(GUESTS["memory"], 0), base=0, entry=0, args=["x" * ((1 << 20) - 100)])
+    return machine
+
+
+@pytest.mark.parametrize("mix", _MIXES)
+def test_values_that_are_too_long_for_a_message_go_in_a_file(
+    mix: tuple[str, str], tmp_path: Path, processes: ProcessCarrier
+) -> None:
+    with hosts(*carriers(mix, processes)) as (here, there):
+        source, target = here.define("a", talkative), there.define("b", talkative)
+        source.start()
+        wait_until(lambda: source.usage.instructions > 1000, "the guest")
+        receiving = Receiving(target, place_of("unix", tmp_path))
+        source.migrate(receiving.place)
+        assert receiving.end() is None
+        wait_until(lambda: target.usage.instructions > 1000, "the guest after its move")
+        target.pause()
+        with talkative(CaptureConsole()) as alone:
+            alone.run(fuel=target.icount)
+            assert target.state_hash() == state_hash(alone)
 
 
 def test_a_wrong_root_ends_the_process_that_is_in_the_state_already(

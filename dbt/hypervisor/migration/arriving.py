@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from dbt.abi.layout import PAGE_SHIFT
 from dbt.hypervisor.migration.errors import ProtocolError
 from dbt.hypervisor.migration.messages import state_values
-from dbt.hypervisor.migration.values import decode
+from dbt.hypervisor.migration.values import decode, encode
 from dbt.memory.ram_image import HeldRam, RamImage
 from dbt.snapshot.plain import NotPlain
 from dbt.vm.machine import Machine
@@ -134,7 +134,7 @@ class OwnArriving:
     ) -> None:
         try:
             meanwhile()
-            self.machine.take_over(decoded(values, "the state", self.model), HeldRam(self.layout))
+            self.machine.take_over(decoded(values, "the state", self.model), HeldRam(self.layout), _are_same)
             self.machine.post_pending(pending)
         except BaseException:
             for one in handed:
@@ -158,6 +158,11 @@ class OwnArriving:
 
     def close(self) -> None:
         self.machine.close()
+
+
+def _are_same(mine: object, theirs: object) -> bool:
+    """Return True if two plain values have one encoding, sooner than :func:`dbt.vm.state.are_same`."""
+    return encode(mine) == encode(theirs)  # type: ignore[arg-type]
 
 
 def can_be_early(options: HostOptions) -> bool:

@@ -15,10 +15,9 @@ _PATIENCE: Final = 2
 #: By what the part of a core is multiplied each time, and the smallest part.
 _SLOWER: Final = 0.5
 _LEAST: Final = 0.01
-#: A guest that is about to be stopped has so many more rounds at most. Each has to leave so much less than the one
-#: before, and so few pages are not worth another one.
-_LAST_ROUNDS: Final = 4
-_LESS: Final = 0.75
+#: A guest that is about to be stopped has so many more rounds at most. So few pages are not worth another one: the
+#: guest has little to do, or waits.
+_LAST_ROUNDS: Final = 12
 _FEWEST: Final = 32
 #: So few pages are always sent in time: a guest that does anything at all changes some dozens in each round. Rounds of
 #: so few do not tell how fast the line is, either.
@@ -68,11 +67,12 @@ class Convergence:
         return self._rounds >= settings.rounds and not can_slow
 
     def is_least(self, sent: int, left: int, seconds: float) -> bool:
-        """Return True if the guest is to be stopped at once, because another short round would not leave less. It is
-        for rounds after :meth:`is_enough` has returned True. What is left is hashed and sent while the guest stands
-        still, so a few milliseconds before are well spent.
+        """Return True if the guest is to be stopped at once: for rounds after :meth:`is_enough` has returned True.
+
+        What is left is hashed and sent while the guest stands still, so some short rounds before are well spent: nearly
+        every guest waits for something now and then, and is stopped best when it does.
         """
         if not self._fits(sent, left, seconds):
             return self._is_exhausted
         self._last_rounds += 1
-        return left <= _FEWEST or left > sent * _LESS or self._last_rounds >= _LAST_ROUNDS
+        return left <= _FEWEST or self._last_rounds >= _LAST_ROUNDS

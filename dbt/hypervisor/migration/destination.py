@@ -161,10 +161,7 @@ class Incoming(Generic[Arrived]):
                     self._take_pages(Pages.unpack(body, self._layout, with_content))
                 case Kind.ROUND:
                     self._reached(Point.DESTINATION_HEARD_ROUND)
-                    channel.send(Kind.ROUND_HEARD, {})
-                    self._tree.settle()  # while the source sends the next one
-                    if self._machine is not None:
-                        self._machine.settle()
+                    self._end_round()
                     if self._storage is not None:
                         self._storage.flush()
                 case Kind.LITTLE_LEFT:
@@ -192,6 +189,18 @@ class Incoming(Generic[Arrived]):
         self._machine.take_over(values, pending, handed, lambda: self._verify(values))
         self._reached(Point.DESTINATION_CLAIMED)
         self.is_paused = state["is_paused"]
+
+    def _end_round(self) -> None:
+        """Tell the source that this side has what it has sent: if little is left, once all of it is in its place,
+        because the guest may be stopped next.
+        """
+        if not self._has_little_left:
+            self._channel.send(Kind.ROUND_HEARD, {})
+        self._tree.settle()
+        if self._machine is not None:
+            self._machine.settle()
+        if self._has_little_left:
+            self._channel.send(Kind.ROUND_HEARD, {})
 
     def _freeze(self) -> None:
         """Let the machine hold what has come of RAM. What comes from now on is put into it."""

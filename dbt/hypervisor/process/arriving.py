@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from dbt.hypervisor.carrier import VmLost
 from dbt.hypervisor.migration.arriving import can_be_early
 from dbt.hypervisor.migration.errors import ProtocolError
-from dbt.hypervisor.migration.messages import layout_of
+from dbt.hypervisor.migration.messages import BATCH_PAGES, layout_of
 from dbt.hypervisor.process import messages as say
 from dbt.hypervisor.process.network_ends import opened
-from dbt.hypervisor.process.state_files import memory_file
+from dbt.hypervisor.process.state_files import carried, memory_file
 
 if TYPE_CHECKING:
     from dbt.host.net_option import Net
@@ -48,7 +48,7 @@ class ArrivingProcess:
     def __init__(self, vm: ProcessVm, nets: Sequence[Net]) -> None:
         self.vm, self._nets = vm, nets
         self._is_connected = False
-        self._late: dict[int, bytes] = {}  # pages that the process gets with the state
+        self._late: dict[int, bytes] = {}  # pages that the process gets later
         try:
             regions = vm.ask(say.Leave(), say.Layout).regions
             self.layout = layout_of([list(region) for region in regions])
@@ -62,18 +62,17 @@ class ArrivingProcess:
 
     def put(self, pages: Mapping[int, bytes]) -> None:
         self._late.update(pages)
+        if len(self._late) > BATCH_PAGES:
+            self.settle()
 
     def settle(self) -> None:
-        if self._late:
-            file = self._late_file()
-            try:
-                self.vm.ask(say.PutPages(list(self._late)), say.Ready, [file])
-            finally:
-                self._late = {}
-                os.close(file)
+        while self._late:
+            self.vm.ask(self._put_pages(), say.Ready)
 
-    def _late_file(self) -> int:
-        return memory_file(b"".join(self._late.values()) or b"\0")
+    def _put_pages(self) -> say.PutPages:
+        """Return the message with as many late pages as fit in one."""
+        pages = list(self._late)[:BATCH_PAGES]
+        return say.PutPages(pages, b"".join([self._late.pop(page) for page in pages]))
 
     def take_over(
         self,
@@ -82,17 +81,16 @@ class ArrivingProcess:
         handed: Sequence[Handover | None],
         meanwhile: Callable[[], object],
     ) -> None:
-        handles = [memory_file(values), self._late_file()]
+        values, own = carried(values)
         arrivals = [(one.receiver, one.data) for one in pending]
         try:
             with opened(self._nets, handed) as (ends, files):
-                message = say.TakeOver(list(self._late), arrivals, ends)
-                self.vm.ask(message, say.Ready, [*handles, *files], meanwhile)
+                message = say.TakeOver(values, self._put_pages(), arrivals, ends)
+                self.vm.ask(message, say.Ready, [*own, *files], meanwhile)
             self._is_connected = True
         finally:
-            self._late = {}
-            for handle in handles:
-                os.close(handle)
+            for file in own:
+                os.close(file)
 
     def _claim(self) -> None:
         """Have disks and networks again."""

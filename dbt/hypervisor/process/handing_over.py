@@ -13,7 +13,7 @@ from dbt.hypervisor.migration.arriving import OwnArriving, OwnMachines, decoded
 from dbt.hypervisor.migration.leaving import IS_ELSEWHERE, OwnLeaving
 from dbt.hypervisor.port_ring import PortRing
 from dbt.hypervisor.process import messages as say
-from dbt.hypervisor.process.state_files import content_of, memory_file
+from dbt.hypervisor.process.state_files import carried, content_of, memory_file, uncarried
 from dbt.memory.ram_image import RamImage
 from dbt.snapshot.format import Runs
 from dbt.vm.input import Arrival
@@ -107,14 +107,14 @@ class HandingOver:
             case say.HoldMemory(parts):
                 (ram,) = channel.take_files(1)
                 self._there.hold_image(RamImage.received(self._there.layout, ram, parts))
-            case say.PutPages(pages):
-                (content,) = channel.take_files(1)
-                self._put(pages, content)
-            case say.TakeOver(late, pending, ends):
-                values, content, *files = channel.take_files(2 + _count(ends))
+            case say.PutPages():
+                self._put(message)
+            case say.TakeOver(values, late, pending, ends):
+                files = channel.take_files((not values) + _count(ends))
+                values = uncarried(values, files)
                 handed = _handed(ends, files)
-                self._put(late, content)
-                self._there.take_over(content_of(values), [Arrival(*one) for one in pending], handed)
+                self._put(late)
+                self._there.take_over(values, [Arrival(*one) for one in pending], handed)
             case _:
                 return None
         return say.Ready(), ()
@@ -125,10 +125,10 @@ class HandingOver:
         assert self._arriving is not None
         return self._arriving
 
-    def _put(self, pages: Sequence[int], file: int) -> None:
-        """Have the content of a file, which is closed, in pages."""
-        content = content_of(file)
-        self._there.put({page: content[at << PAGE_SHIFT : at + 1 << PAGE_SHIFT] for at, page in enumerate(pages)})
+    def _put(self, message: say.PutPages) -> None:
+        content = message.content
+        places = enumerate(message.pages)
+        self._there.put({page: content[at << PAGE_SHIFT : at + 1 << PAGE_SHIFT] for at, page in places})
 
     def _release(self, leaving: OwnLeaving, message: say.Release) -> Answer:
         """Give disks and networks back. From now on this process does not execute the guest, whatever becomes of the
@@ -139,8 +139,9 @@ class HandingOver:
         found = leaving.release(pages, message.keeps_networks, message.keeps_disks)
         ends = [None if end is None else say.NetworkEnd(end.received, end.waiting) for end in found.networks]
         pending = [(one.receiver, one.data) for one in leaving.pending]
-        files = [memory_file(found.values), *(end.descriptor for end in found.networks if end is not None)]
-        return say.Released(found.content, pending, ends), files
+        values, files = carried(found.values)
+        files += [end.descriptor for end in found.networks if end is not None]
+        return say.Released(found.content, values, pending, ends), files
 
     def _permit(self, machine: Machine, announces: bool) -> None:
         machine.claim()

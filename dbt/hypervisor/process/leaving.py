@@ -17,7 +17,7 @@ from dbt.hypervisor.migration.leaving import HandedOver, check_networks
 from dbt.hypervisor.migration.messages import layout_of
 from dbt.hypervisor.process import messages as say
 from dbt.hypervisor.process.network_ends import opened
-from dbt.hypervisor.process.state_files import content_of
+from dbt.hypervisor.process.state_files import uncarried
 from dbt.snapshot.format import FormatError, Runs
 from dbt.vm.input import Arrival
 
@@ -55,11 +55,12 @@ class LeavingProcess:
     def values(self) -> bytes:
         self._vm.settle()
         self._vm.ask(say.Values(), say.Files)
-        return self._values_in(self._vm.files(1)[0])
+        return self._values_in(b"", self._vm.files(1))
 
-    def _values_in(self, file: int) -> bytes:
+    def _values_in(self, values: bytes, files: list[int]) -> bytes:
+        """Return the values of an answer. If they are in a file, that is the first one, which is taken."""
         try:
-            return content_of(file)
+            return uncarried(values, files)
         except (StateError, OSError) as error:
             self._vm.fail(f"its state is none: {error}")
 
@@ -121,15 +122,15 @@ class LeavingProcess:
         released = self._vm.ask(say.Release(Runs.of(pages).pack(), keeps_networks, keeps_disks), say.Released)
         self.pending, ends = [Arrival(*one) for one in released.pending], released.ends
         content = self._content_in(released.content, pages)
-        file, *files = self._vm.files(1 + sum(end is not None for end in ends))
-        networks = [None if end is None else Handover(files.pop(0), end.received, end.waiting) for end in ends]
+        files = self._vm.files((not released.values) + sum(end is not None for end in ends))
         try:
-            return HandedOver(content, self._values_in(file), networks)
+            values = self._values_in(released.values, files)
+            networks = [None if end is None else Handover(files.pop(0), end.received, end.waiting) for end in ends]
         except BaseException:
-            for one in networks:
-                if one is not None:
-                    os.close(one.descriptor)
+            for file in files:
+                os.close(file)
             raise
+        return HandedOver(content, values, networks)
 
     def claim(self) -> None:
         nets = () if self._is_connected else self._vm.facts.nets

@@ -305,17 +305,20 @@ class HoldMemory(_Message):
 
 
 class PutPages(_Message):
-    """Have other content in ``pages``, by their numbers. It is in the file that comes along."""
+    """Have other ``content`` in ``pages``, by their numbers."""
 
     pages: list[int]
+    content: bytes
 
 
 class TakeOver(_Message):
-    """Be in the state in files that come along: its values, and ``late`` pages that RAM has not got yet. ``pending`` is
-    on its way to the guest. Have disks and networks then, as after :class:`Claim`.
+    """Be in a state: encoded values, which are in a file that comes along if they are empty here, and ``late`` pages
+    that RAM has not got yet. ``pending`` is on its way to the guest. Have disks and networks then, as after
+    :class:`Claim`.
     """
 
-    late: list[int]
+    values: bytes
+    late: PutPages
     pending: list[tuple[str, bytes]]
     ends: list[NetworkEnd | None]
 
@@ -481,11 +484,12 @@ class Layout(_Message):
 
 class Released(_Message):
     """A machine has given its disks and networks back. For each network card, what another process goes on with.
-    ``pending`` is on its way to the guest: receivers and data. The first file that comes along has all of the state but
-    RAM, and ``content`` is that of the pages that were asked for.
+    ``pending`` is on its way to the guest: receivers and data. ``values`` are all of the state but RAM, encoded, and in
+    the first file that comes along if they are empty here. ``content`` is that of the pages that were asked for.
     """
 
     content: bytes
+    values: bytes
     pending: Annotated[list[tuple[Text, Annotated[bytes, Meta(max_length=1 << 20)]]], Meta(max_length=2048)]
     ends: Annotated[list[NetworkEnd | None], Meta(max_length=64)]
 

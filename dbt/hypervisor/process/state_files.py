@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 #: The most bytes of values. A machine's are some thousand, and what its disks have changed besides.
 _MOST: Final = 1 << 30
+#: The most bytes of values that go in a message, and not in a file.
+_IN_MESSAGE: Final = 1 << 20
 
 
 def memory_file(data: bytes) -> int:
@@ -29,6 +31,20 @@ def memory_file(data: bytes) -> int:
         os.close(file)
         raise
     return file
+
+
+def carried(values: bytes) -> tuple[bytes, list[int]]:
+    """Return values as a message has them, and the files that come with it, which the caller closes. Somebody waits,
+    and few machines have so many that they need a file.
+    """
+    return (values, []) if len(values) <= _IN_MESSAGE else (b"", [memory_file(values)])
+
+
+def uncarried(values: bytes, files: list[int]) -> bytes:
+    """Return the values of a message, and take the first of the files that came with it if they are in one. Raise
+    StateError for a file that has none, and OSError.
+    """
+    return values or content_of(files.pop(0))
 
 
 class StateEncoder:
