@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import array
-from collections.abc import Callable
+import re
 from dataclasses import dataclass
 
 from dbt.backend.charging import charging_text
@@ -15,7 +15,7 @@ from dbt.backend.dirty_log import dirty_log_text
 from dbt.backend.dispatch import dispatch_text
 from dbt.backend.handlers import build_handlers, guards
 from dbt.backend.image import ENTRY_POINTS, Image
-from dbt.backend.link import link_object
+from dbt.backend.link import link_objects
 from dbt.backend.lower import module_text
 from dbt.backend.native_exceptions import native_exceptions_text
 from dbt.backend.originals import originals_text
@@ -30,14 +30,35 @@ from dbt.backend.stitcher import stitcher_text
 from dbt.frontend.optimizations import PASSES
 from isa.arm.architecture import CALLOUT_NUMBERS
 
+#: Handlers are compiled in two modules, because two processors need half the time for them.
+_MODULES = 2
+_HEAD = re.compile(r"^define (.*) \{$", re.MULTILINE)
+
 
 @dataclass(frozen=True, slots=True)
 class GeneratedCode:
-    """``text`` is the LLVM module that is to be compiled; ``guard_names`` has the names of its guards."""
+    """``texts`` are the LLVM modules that are to be compiled, and linked in this order; ``guard_names`` has the names
+    of the guards.
+    """
 
-    text: str
+    texts: list[str]
     rows: list[Candidate]
     guard_names: list[str]
+
+
+def _modules(definitions: list[str]) -> list[str]:
+    """Return modules of about equal size with these definitions, and declarations of what the others define."""
+    heads = [_HEAD.findall(definition) for definition in definitions]
+    size, ends = 0, list[int]()
+    for number, definition in enumerate(definitions, 1):
+        size += len(definition)
+        ends += [number] * (size * _MODULES // sum(map(len, definitions)) - len(ends))
+    starts = [0, *ends[:-1]]
+    texts = []
+    for start, end in zip(starts, ends, strict=True):
+        others = [f"declare {head}" for those in (*heads[:start], *heads[end:]) for head in those]
+        texts.append(module_text(*others, *definitions[start:end]))
+    return texts
 
 
 def generate_code() -> GeneratedCode:
@@ -47,7 +68,7 @@ def generate_code() -> GeneratedCode:
     handlers = build_handlers(list(REGISTRY))
     guard_list = list(guards())
     definitions = [definition for _, definition in guard_list]
-    text = module_text(
+    functions = [
         *handlers.functions,
         *definitions,
         dispatch_text(),
@@ -64,8 +85,8 @@ def generate_code() -> GeneratedCode:
         routines_text(),
         originals_text(),
         debug_points_text(),  # behind the handlers: see docs/decisions/debugger-stops.md
-    )
-    return GeneratedCode(text, handlers.rows, [name for name, _ in guard_list])
+    ]
+    return GeneratedCode(_modules(functions), handlers.rows, [name for name, _ in guard_list])
 
 
 def build_stencils(opt: int = 2) -> StencilTable:
@@ -77,24 +98,29 @@ def build_stencils(opt: int = 2) -> StencilTable:
     return link_stencils(compile_object(stencils.text, PASSES, opt, absolute=True), stencils.forms)
 
 
-def compile_code(code: GeneratedCode, stencils: Callable[[], StencilTable], opt: int = 2) -> Image:
-    """Compile and link generated code. Imports llvmlite; takes seconds. ``stencils`` returns the rest of the image."""
+def compile_module(text: str, opt: int = 2) -> bytes:
+    """Return the object of one module. Imports llvmlite; takes seconds."""
     from dbt.backend.llvm import compile_object
 
-    object_bytes = compile_object(code.text, PASSES, opt)
-    return link_image(object_bytes, code.rows, build_decode_table(code.rows), code.guard_names, stencils())
+    return compile_object(text, PASSES, opt)
 
 
 def build_image(opt: int = 2) -> Image:
     """Generate, compile and link all handlers and stencils."""
-    return compile_code(generate_code(), lambda: build_stencils(opt), opt)
+    code = generate_code()
+    return link_code(code, [compile_module(text, opt) for text in code.texts], build_stencils(opt))
+
+
+def link_code(code: GeneratedCode, objects: list[bytes], stencils: StencilTable) -> Image:
+    """Return the image of compiled code, of which there is an object for each module, and of the stencils."""
+    return link_image(objects, code.rows, build_decode_table(code.rows), code.guard_names, stencils)
 
 
 def link_image(
-    object_bytes: bytes, rows: list[Candidate], table: DecodeTable, guard_names: list[str], stencils: StencilTable
+    objects: list[bytes], rows: list[Candidate], table: DecodeTable, guard_names: list[str], stencils: StencilTable
 ) -> Image:
     """Return the image of the compiled handlers, the decoder's rows and the stencils."""
-    code, symbols = link_object(object_bytes)
+    code, symbols = link_objects(objects)
     packed = bytearray()
     for row in rows:
         holes = [*row.holes, NO_HOLE, NO_HOLE][:2]

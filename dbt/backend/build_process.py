@@ -9,10 +9,8 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NoReturn
-
-if TYPE_CHECKING:
-    from dbt.backend.stencil_table import StencilTable
+from functools import partial
+from typing import NoReturn
 
 #: The status of the process if the handlers cannot be generated from the specification.
 NOT_GENERATED = 3
@@ -23,15 +21,28 @@ def write_image(die_with: Callable[[int], None]) -> None:
 
     If the code cannot be generated, end the process with NOT_GENERATED. The last line of standard error says why then.
     """
-    stencils = _build_stencils_beside(die_with)
+    stencils = _beside(die_with, _packed_stencils)
     try:
-        from dbt.backend.build import compile_code, generate_code
+        from dbt.backend.build import compile_module, generate_code, link_code
 
         code = generate_code()
     except Exception as error:
         _explain(error)
         sys.exit(NOT_GENERATED)
-    sys.stdout.buffer.write(compile_code(code, stencils).pack())
+    *others, own = code.texts
+    compiled = [_beside(die_with, partial(compile_module, text)) for text in others]
+    last = compile_module(own)
+
+    from dbt.backend.stencil_table import StencilTable
+
+    objects = [*(one() for one in compiled), last]
+    sys.stdout.buffer.write(link_code(code, objects, StencilTable.unpack(stencils())).pack())
+
+
+def _packed_stencils() -> bytes:
+    from dbt.backend.build import build_stencils
+
+    return build_stencils().pack()
 
 
 def _explain(error: Exception) -> None:
@@ -42,40 +53,33 @@ def _explain(error: Exception) -> None:
     print(", ".join(line.strip() for line in lines), file=sys.stderr)
 
 
-def _build_stencils_beside(die_with: Callable[[int], None]) -> Callable[[], StencilTable]:
-    """Start to build the stencils in a child process. Return a function that waits for them.
-
-    It takes nearly as long as the rest, so a host with two processors builds the image in half the time.
-    """
+def _beside(die_with: Callable[[int], None], build: Callable[[], bytes]) -> Callable[[], bytes]:
+    """Start to build a part in a child process. Return a function that waits for what ``build`` returns."""
     parent = os.getpid()
     reader, writer = os.pipe()
     child = os.fork()
     if not child:
         os.close(reader)
-        _write_stencils(writer, lambda: die_with(parent))
+        _write(writer, build, lambda: die_with(parent))
     os.close(writer)
 
-    def wait() -> StencilTable:
+    def wait() -> bytes:
         with os.fdopen(reader, "rb") as pipe:
             data = pipe.read()
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         if status:
-            sys.exit(NOT_GENERATED if status == NOT_GENERATED else f"the stencils cannot be built (status {status})")
-        from dbt.backend.stencil_table import StencilTable
-
-        return StencilTable.unpack(data)
+            sys.exit(NOT_GENERATED if status == NOT_GENERATED else f"a part cannot be built (status {status})")
+        return data
 
     return wait
 
 
-def _write_stencils(writer: int, die_with_parent: Callable[[], None]) -> NoReturn:
-    """In the child: build the stencils, write them, and end the process."""
+def _write(writer: int, build: Callable[[], bytes], die_with_parent: Callable[[], None]) -> NoReturn:
+    """In the child: build a part, write it, and end the process."""
     status = 1
     try:
         die_with_parent()
-        from dbt.backend.build import build_stencils
-
-        data = build_stencils().pack()
+        data = build()
         with os.fdopen(writer, "wb") as pipe:
             pipe.write(data)
         status = 0

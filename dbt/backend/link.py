@@ -30,9 +30,27 @@ def link_object(object_bytes: bytes, patches: list[Patch] | None = None) -> tupl
 
     With ``patches``, symbols that the object does not define are allowed, and what refers to them is added there.
     """
+    code = bytearray()
+    symbols = _place(object_bytes, code, patches)
+    return bytes(code), symbols
+
+
+def link_objects(objects: list[bytes]) -> tuple[bytes, dict[str, int]]:
+    """Return code and symbols of objects that refer to each other, one behind the other."""
+    code, symbols, patches = bytearray(), dict[str, int](), list[Patch]()
+    for one in objects:
+        symbols.update(_place(one, code, patches))
+    for symbol, at, addend in patches:
+        if symbol not in symbols:
+            raise LinkError(f"no object has {symbol!r}")
+        struct.pack_into("<i", code, at, symbols[symbol] + addend - at)
+    return bytes(code), symbols
+
+
+def _place(object_bytes: bytes, code: bytearray, patches: list[Patch] | None) -> dict[str, int]:
+    """Add an object to the code, and return its symbols. See :func:`link_object`."""
     elf = ElfObject(object_bytes)
     placed: dict[int, int] = {}
-    code = bytearray()
     for number, section in enumerate(elf.sections):
         # This leaves out the tables for unwinding, which have a type of their own.
         if not section.flags & elfobject.ALLOC or section.type not in _LOADED or not section.size:
@@ -56,9 +74,8 @@ def link_object(object_bytes: bytes, patches: list[Patch] | None = None) -> tupl
             if symbol.section not in placed or kind not in _RELATIVE:
                 raise LinkError(f"relocation {kind} against {symbol.name!r}")
             struct.pack_into("<i", code, at, placed[symbol.section] + symbol.value + addend - at)
-    symbols = {
+    return {
         symbol.name: placed[symbol.section] + symbol.value
         for symbol in elf.symbols
         if symbol.section in placed and symbol.type != elfobject.SECTION_SYMBOL
     }
-    return bytes(code), symbols

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import struct
 
 import pytest
@@ -14,8 +15,9 @@ from elftools.elf.relocation import RelocationSection
 from elftools.elf.sections import SymbolTableSection
 
 from dbt.backend import build
+from dbt.backend.build import generate_code
 from dbt.backend.elfobject import RELA, ElfObject
-from dbt.backend.link import LinkError, link_object
+from dbt.backend.link import LinkError, link_object, link_objects
 from dbt.backend.llvm import compile_object
 from dbt.frontend.optimizations import PASSES
 from tests.long import long_only
@@ -41,7 +43,7 @@ TEXT = """
 @pytest.fixture(scope="module")
 def handlers() -> bytes:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(build, "link_image", lambda object_bytes, *others: object_bytes)
+        patch.setattr(build, "link_image", lambda objects, *others: objects[-1])
         object_bytes = build.build_image()
     assert isinstance(object_bytes, bytes)
     return object_bytes
@@ -107,6 +109,30 @@ def test_relocations_are_resolved(small: bytes) -> None:
 def test_what_an_image_cannot_have_is_refused(more: str, words: str) -> None:
     with pytest.raises(LinkError, match=words):
         link_object(compile_object(more, (), 2))
+
+
+def test_objects_refer_to_each_other() -> None:
+    first = compile_object(
+        "declare hidden i32 @two() define hidden i32 @one() { %x = call i32 @two() ret i32 %x }", (), 2
+    )
+    second = compile_object(
+        "declare hidden i32 @one() define hidden i32 @two() { %x = call i32 @one() ret i32 %x }", (), 2
+    )
+    code, symbols = link_objects([first, second])
+    jumps = {
+        at + 5 + struct.unpack_from("<i", code, at + 1)[0] for at in range(len(code) - 4) if code[at] in (0xE8, 0xE9)
+    }
+    assert symbols["one"] < symbols["two"] and set(symbols.values()) <= jumps
+    with pytest.raises(LinkError, match="no object has 'two'"):
+        link_objects([first])
+
+
+def test_handlers_are_divided_between_modules() -> None:
+    code = generate_code()
+    defined = [set(re.findall(r"^define [^@]*@([\w.]+)", text, re.MULTILINE)) for text in code.texts]
+    assert len(defined) == 2 and not defined[0] & defined[1]
+    assert {row.handler for row in code.rows} <= defined[0] | defined[1]
+    assert 0.8 < len(code.texts[0]) / len(code.texts[1]) < 1.25
 
 
 @pytest.mark.parametrize("data", [b"", b"\x7fELF", b"MZ" + bytes(100)])

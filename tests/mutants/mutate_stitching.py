@@ -14,14 +14,12 @@ import pytest
 from dbt import Machine
 from dbt.backend import build, stencils, stitch_workspace, stitched_code, stitcher
 from dbt.backend.image import Image
-from dbt.backend.predecode import build_decode_table
 from dbt.backend.stencil_lowering import StencilLowering
 from dbt.backend.stencil_table import StencilTable
 from dbt.backend.stencils import Special, _SpecialBuilder
 from dbt.backend.stitch_workspace import StitchedPage
 from dbt.backend.unrolled import UnrolledLowering
 from dbt.engine import native
-from dbt.frontend.optimizations import PASSES
 from dbt.host.console import CaptureConsole
 from isa.arm import a32
 from isa.ir.registry import Insn
@@ -129,30 +127,22 @@ def _right_stencils() -> StencilTable:
 
 
 @cache
-def _right_code() -> tuple[build.GeneratedCode, bytes]:
-    from dbt.backend.llvm import compile_object
-
+def _right_code() -> tuple[build.GeneratedCode, list[bytes]]:
     _right_stencils()
     code = build.generate_code()
-    return code, compile_object(code.text, PASSES, 0)
-
-
-def _image(code: build.GeneratedCode, compiled: bytes, made: StencilTable) -> Image:
-    return build.link_image(compiled, code.rows, build_decode_table(code.rows), code.guard_names, made)
+    return code, [build.compile_module(text, 0) for text in code.texts]
 
 
 def with_other_stencils() -> Image:
     """Make the stencils anew, as they are now."""
     code, compiled = _right_code()
-    return _image(code, compiled, build.build_stencils())
+    return build.link_code(code, compiled, build.build_stencils())
 
 
 def with_other_stitcher() -> Image:
     """Make native code anew, as it is now."""
-    from dbt.backend.llvm import compile_object
-
     made, code = _right_stencils(), build.generate_code()
-    return _image(code, compile_object(code.text, PASSES, 0), made)
+    return build.link_code(code, [build.compile_module(text, 0) for text in code.texts], made)
 
 
 def _renew_specials() -> None:
