@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import struct
 import time
@@ -22,6 +23,7 @@ from tests.snapshot.subjects import SUBJECTS
 def test_mutated_files(tmp_path: Path, subject: str) -> None:
     fuzzer = Fuzzer(tmp_path, SUBJECTS[subject])
     fuzzer.run(range(200))
+    gc.collect()  # of tests before this one
     before, descriptors = memory(), len(os.listdir("/proc/self/fd"))
     fuzzer.run(range(200, 100_000 if LONG else 1_500))
     assert memory() - before < MOST_MEMORY
