@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from dbt.abi.addresses import Gpa, Gva, MappedPage
@@ -13,6 +13,7 @@ from dbt.abi.layout import (
     PAGE_SIZE,
     SideExit,
 )
+from dbt.backend.access_checks import AccessChecks, Check, find_access_checks
 from dbt.backend.block_counting import BlockCounting
 from dbt.backend.budget import find_checks
 from dbt.backend.convention import header, tail_call
@@ -22,13 +23,13 @@ from dbt.backend.lookups import Lookups, find_lookups
 from dbt.backend.lower import Lowering
 from dbt.backend.module import Function
 from dbt.backend.pointers import followed_pointers
-from dbt.backend.spans import Span
+from dbt.backend.spans import Spans, find_spans
 from dbt.frontend.context import TranslationContext
 from dbt.frontend.forming import Block, GuestInsn, Place, Region
 from isa.arm.operands import PC
 from isa.arm.state import LAYOUT, SCTLR_A, SCTLR_M
 from isa.ir.queries import registers_written
-from isa.ir.uop import Uop
+from isa.ir.uop import Access, Uop
 
 R = LAYOUT["r"].offset
 
@@ -134,6 +135,10 @@ class RegionExits(Lowering):
         self._diamonds = find_diamonds(region, self._checks) if optimizations.if_conversion else {}
         if context.block_counters:  # where the ways end in branches of their own, an exit would be counted at either
             self._diamonds = {place: found for place, found in self._diamonds.items() if found.join in region.blocks}
+        #: Which checks of accesses are needless, and which are made before loops.
+        self._access_checks = AccessChecks()
+        if optimizations.checks and self._flat is not None:
+            self._access_checks = find_access_checks(region, self._find_spans, self._alignment, self._inlined_blocks())
         #: The counts, if there are any.
         self.counting: BlockCounting | None = None
         if context.block_counters:
@@ -144,9 +149,10 @@ class RegionExits(Lowering):
         self._ram = ""
         self._other = ""  # the label at which the region is left at its entry
         self._block: Block
-        self._spans: dict[tuple[int, Uop], Span]
+        self._spans: Spans
         self._insn: GuestInsn
         self._index = 0
+        self._checked: bool  # whether the access that is being lowered needs a check
         self._followed_base: int | None  # of the access that is being lowered, if a pointer is followed
 
     # -- entering ------------------------------------------------------------------------------
@@ -175,9 +181,23 @@ class RegionExits(Lowering):
             self._forget_hosts(self._hosts)
             for number, pointer in enumerate(self._registers):
                 f.do(f"store i32 {f.emit(f'load i32, ptr {self.state_pointer(R + 4 * number)}')}, ptr {pointer}")
-            if self.counting is not None:
-                self.counting.enter_region(gva)
             self._go(self.region.entries[gva])
+
+    def _inlined_blocks(self) -> set[Place]:
+        """Return the blocks that are lowered together because both ways of a branch are executed."""
+        ways = {way.place for found in self._diamonds.values() for way in (found.taken, found.other) if way is not None}
+        return ways | self._diamonds.keys()
+
+    def _alignment(self, access: Access) -> int:
+        """Return the number of bytes that an address must be a multiple of."""
+        return access.size if self._strict or access.aligned else 1
+
+    def _find_spans(self, block: Block) -> Spans:
+        return find_spans(block, self._alignment) if self._optimizations.spans else {}
+
+    def _check_ahead(self, check: Check, place: Place) -> None:
+        """Make a check between two blocks, of which ``place`` is the second. If it fails, go on there outside."""
+        raise NotImplementedError
 
     def _guessed_registers(self) -> list[int]:
         return sorted(set[int]().union(*self._followed.values()))
@@ -282,7 +302,11 @@ class RegionExits(Lowering):
         self._lazy.become(self._lazy.kind)
         label = self._label(place)
         if label is not None:
+            if (check := self._access_checks.ahead.get((self._place, place))) is not None:
+                self._check_ahead(check, place)
             if self.counting is not None:
+                if self._place is None:
+                    self.counting.enter_region(place.pc)
                 self.counting.go(self._place, place)
             self.f.do(f"br label %{label}")
         else:
@@ -295,8 +319,7 @@ class RegionExits(Lowering):
         """Leave for a GVA (an i32 operand), giving instructions back to the budget."""
         f = self.f
         given_back += self._reserve
-        if self.counting is not None:
-            assert self._place is not None
+        if self.counting is not None and self._place is not None:
             pc = self._place.pc if reason is SideExit.BUDGET else self._insn.pc
             self.counting.leave(self._place, pc if self._before is None else self._before.pc, reason)
         if not self._optimizations.shared_exits:
@@ -326,11 +349,15 @@ class RegionExits(Lowering):
 
     def _side_exit(self, reason: SideExit) -> str:
         """Return the label of a side exit, which continues at the current instruction in the threaded tier."""
+        return self._aside(lambda: self._exit_before_insn(reason))
+
+    def _aside(self, leave: Callable[[], None]) -> str:
+        """Return the label of what ``leave`` emits, which leaves the region, and go on."""
         f = self.f
         label, after = f.new_label("side"), f.new_label("main")
         f.do(f"br label %{after}")
         f.label(label)
-        self._exit_before_insn(reason)
+        leave()
         f.label(after)
         return label
 

@@ -16,7 +16,6 @@ from dbt.backend.if_conversion import Diamond
 from dbt.backend.lower import FLAGS, remember_target
 from dbt.backend.region_exits import ARRIVE, Before, Origin, R
 from dbt.backend.region_memory import RegionMemory
-from dbt.backend.spans import find_spans
 from dbt.frontend.forming import Block, JumpTable, Place, relative_value
 from isa.arm.vectors import InsnException
 from isa.ir.callouts import Callout
@@ -61,7 +60,7 @@ class RegionLowering(RegionMemory):
         f.label(self._labels[place, kind])
         self._lazy.resume(kind)
         self._block, self._place, self.values = block, place, {}
-        self._spans = find_spans(block, self._alignment) if self._optimizations.spans else {}
+        self._spans = self._find_spans(block)
         self._retire(place, len(block.insns))
         if self.counting is not None:
             self.counting.enter_block(place)
@@ -137,6 +136,7 @@ class RegionLowering(RegionMemory):
                 self._lower_lookup(lookup, uop)
                 return True
             self._followed_base = self._followed_register(uop.args[0])
+            self._checked = self._is_check_needed(uop)
         elif uop.op == "set_reg":
             self._forget_hosts([self._number(uop.args[0])])
         return super().lower_uop(uop)
@@ -259,7 +259,7 @@ class RegionLowering(RegionMemory):
         outer = self._block, self._index, self._insn, self._spans
         if block is not None:
             self._block, self._before = block, before
-            self._spans = find_spans(block, self._alignment) if self._optimizations.spans else {}
+            self._spans = self._find_spans(block)
             for self._index, self._insn in enumerate(block.insns):
                 self.values = {}
                 if not self._insn.branches:
@@ -284,8 +284,11 @@ class RegionLowering(RegionMemory):
         if not labels:
             return
         edges: dict[Place, str] = {}
-        if counting is not None:
-            edges = {place: f.new_label("edge") for place in labels if counting.is_metered(self._place, place)}
+        for place in labels:
+            if (self._place, place) in self._access_checks.ahead or (
+                counting is not None and counting.is_metered(self._place, place)
+            ):
+                edges[place] = f.new_label("edge")
         other = f.new_label("other")
         ways = {number: edges.get(place, labels[place]) for number, place in places.items() if place in labels}
         cases = " ".join(f"i32 {number}, label %{label}" for number, label in ways.items())

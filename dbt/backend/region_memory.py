@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from dbt.abi.cpu import NATIVE
 from dbt.abi.layout import PAGE_SIZE, SideExit
+from dbt.backend.access_checks import Check
 from dbt.backend.lookups import Lookup
 from dbt.backend.pointers import base_register
 from dbt.backend.region_exits import RegionExits
 from dbt.backend.spans import Span, displacement
+from dbt.frontend.forming import Place
+from isa.arm.operands import SP
 from isa.ir.uop import Access, Uop
 
 #: In place of the HVA of a table: it is not in one piece in the host, so each load has to look for its own page.
 _IN_PIECES = "inttoptr (i64 1 to ptr)"
+
+#: Why an access that fails its check leaves.
+_REASONS = {"load": SideExit.LOAD, "store": SideExit.STORE}
 
 #: After so many accesses on end by the same entry, the next one is expected to be by it too.
 _SURE = 16
@@ -25,7 +31,12 @@ class RegionMemory(RegionExits):
         f, access = self.f, uop.attr
         assert isinstance(access, Access)
         if not span.host:
-            self._check_span(span, uop.op)
+            needed = self._is_check_needed(uop)
+            span.host = (
+                self._check_span(span, uop.op, self._side_exit(_REASONS[uop.op]))
+                if needed
+                else self._known_host(self._span_address(span))
+            )
         address, ordinal = uop.args[0], 0
         place = displacement(address)
         if place is None:  # an access of a register list
@@ -40,15 +51,29 @@ class RegionMemory(RegionExits):
             value = self.narrow(self.value(uop.args[1]), access.size)
             f.do(f"store i{8 * access.size} {value}, ptr {host}, align {self._alignment(access)}")
 
-    def _check_span(self, span: Span, op: str) -> None:
+    def _is_check_needed(self, uop: Uop) -> bool:
+        return (self._block.place, self._index, uop) not in self._access_checks.needless
+
+    def _known_host(self, address: str) -> str:
+        """Return the HVA of an address in flat RAM that was checked before."""
+        self._widen(address)
+        return self.host_pointer(self._ram, address)
+
+    def _span_address(self, span: Span) -> str:
+        """Return the address of a span's first byte."""
+        return self.f.emit(f"add i32 {self.f.emit(f'load i32, ptr {self._registers[span.base]}')}, {span.low}")
+
+    def _check_ahead(self, check: Check, place: Place) -> None:
+        side = self._aside(lambda: self._go_on_threaded(place.pc, 0, _REASONS[check.op]))
+        self._check_span(Span(SP, check.low, check.high, check.align), check.op, side)
+
+    def _check_span(self, span: Span, op: str, side: str) -> str:
+        """Return the HVA of a span's first byte if all of it may be accessed. Branch to ``side`` if not."""
         f, size = self.f, span.high - span.low
-        side = self._side_exit(SideExit.LOAD if op == "load" else SideExit.STORE)
-        base = f.emit(f"load i32, ptr {self._registers[span.base]}")
-        first = f.emit(f"add i32 {base}, {span.low}")
+        first = self._span_address(span)
         self._widen(first)
         if op == "load" and self._flat is not None:
-            span.host = self._flat_address(first, span.align, side, size)
-            return
+            return self._flat_address(first, span.align, side, size)
         if op == "load":
             self.check_aligned(first, span.align, side)
             entry = self._span_entry(first, size, "%reads", side, span.base)
@@ -61,7 +86,7 @@ class RegionMemory(RegionExits):
                 self.checked_entry(first, "%writes", slow)
                 entry = self.checked_entry(f.emit(f"add i32 {first}, {size - 1}"), "%writes", slow)
             entry = self._or_writable(entry, slow, first, size, span.align, side)
-        span.host = self._store_pointer(entry, first)
+        return self._store_pointer(entry, first)
 
     def _lower_lookup(self, lookup: Lookup, uop: Uop) -> None:
         """Lower a load by a register and a small index, which is added to the HVA that the register points to.
@@ -206,13 +231,12 @@ class RegionMemory(RegionExits):
         f.label(join)
         return f.emit(f"phi ptr [ {entry}, %{fast} ], [ {other}, %{slow} ]")
 
-    def _alignment(self, access: Access) -> int:
-        """Return the number of bytes that an address must be a multiple of."""
-        return access.size if self._strict or access.aligned else 1
-
     def lower_load(self, address: str, access: Access) -> str:
+        align = self._alignment(access)
+        if not self._checked:
+            return self.f.emit(f"load i{8 * access.size}, ptr {self._known_host(address)}, align {align}")
         self._widen(address)
-        side, align = self._side_exit(SideExit.LOAD), self._alignment(access)
+        side = self._side_exit(SideExit.LOAD)
         if self._flat is None:
             self._check_place(address, access.size, align, side)
             host = self.host_pointer(self._guessed_entry(address, "%reads", side, self._followed_base), address)
@@ -251,9 +275,13 @@ class RegionMemory(RegionExits):
         return self.host_pointer(self._ram, address)
 
     def lower_store(self, address: str, value: str, access: Access) -> None:
-        self._widen(address)
-        align, side, slow = self._alignment(access), self._side_exit(SideExit.STORE), self.f.new_label("slow")
-        self._check_place(address, access.size, align, slow)
-        entry = self._guessed_entry(address, "%writes", slow, self._followed_base)
-        host = self._store_pointer(self._or_writable(entry, slow, address, access.size, align, side), address)
+        align = self._alignment(access)
+        if not self._checked:
+            host = self._known_host(address)
+        else:
+            self._widen(address)
+            side, slow = self._side_exit(SideExit.STORE), self.f.new_label("slow")
+            self._check_place(address, access.size, align, slow)
+            entry = self._guessed_entry(address, "%writes", slow, self._followed_base)
+            host = self._store_pointer(self._or_writable(entry, slow, address, access.size, align, side), address)
         self.f.do(f"store i{8 * access.size} {self.narrow(value, access.size)}, ptr {host}, align {align}")

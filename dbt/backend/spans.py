@@ -16,8 +16,10 @@ from isa.ir.uop import Access, Uop
 
 #: The number of bytes that the address of an access must be a multiple of.
 Alignment = Callable[[Access], int]
+#: The spans of a block, by the position of the instruction and the access.
+Spans = dict[tuple[int, Uop], "Span"]
 #: A wider span would fail too often where a part of it could be accessed.
-_WIDEST = 512
+WIDEST = 512
 
 
 @dataclass(slots=True, eq=False)
@@ -40,7 +42,7 @@ class Span:
         # The first byte must be aligned if every access is.
         phase = low if align > self.align else self.low
         first -= (first - phase) % widest
-        if last - first > _WIDEST or (low - first) % align or (self.low - first) % self.align:
+        if last - first > WIDEST or (low - first) % align or (self.low - first) % self.align:
             return False
         self.low, self.high, self.align = first, last, widest
         self.accesses += 1
@@ -51,14 +53,15 @@ def displacement(address: Uop) -> tuple[int, int] | None:
     """Return the register and the constant whose sum an address is, or None if it is no such sum."""
     if address.op == "get_reg" and address.args[0].number is not None:
         return address.args[0].number, 0
-    if address.op not in ("add", "sub") or address.args[1].number is None:
+    if address.op not in ("add", "sub", "adc") or any(arg.number is None for arg in address.args[1:]):
         return None
     inner = displacement(address.args[0])
     if inner is None:
         return None
-    constant = address.args[1].number
+    # An adc has two constants. The second one is a carry.
+    constant = sum(arg.number or 0 for arg in address.args[1:]) & 0xFFFFFFFF
     constant -= (constant & 1 << 31) << 1
-    return inner[0], inner[1] + (constant if address.op == "add" else -constant)
+    return inner[0], inner[1] + (-constant if address.op == "sub" else constant)
 
 
 def list_access(loop: Uop) -> tuple[Uop, Uop] | None:
@@ -85,9 +88,9 @@ def _accesses(block: list[Uop], alignment: Alignment) -> Iterator[tuple[Uop, Uop
             yield *found, 4 * uop.args[0].number.bit_count(), alignment(found[0].attr)
 
 
-def find_spans(block: Block, alignment: Alignment) -> dict[tuple[int, Uop], Span]:
-    """Return the spans of a block, by the position of the instruction and the access."""
-    found: dict[tuple[int, Uop], Span] = {}
+def find_spans(block: Block, alignment: Alignment) -> Spans:
+    """Return the spans of a block."""
+    found: Spans = {}
     open_spans: dict[tuple[int, str], Span] = {}
     for index, insn in enumerate(block.insns):
         for uop, address, size, align in _accesses(insn.uops, alignment):

@@ -55,7 +55,7 @@ def loops(graph: Graph) -> Iterator[set[Place]]:
 
     What is within a loop is what can still be repeated without the edges to the block where the search came to it.
     """
-    return (loop for _, loop in _loops(graph))
+    return (loop for _, loop in headed_loops(graph))
 
 
 def nested_loops(graph: Graph) -> Iterator[set[Place]]:
@@ -64,7 +64,7 @@ def nested_loops(graph: Graph) -> Iterator[set[Place]]:
     A region is entered at the head of the innermost loop, which is the head of the outer ones then, too. A compiler
     puts what leads into a loop before it. So what leads back from lower addresses belongs to an outer loop.
     """
-    for head, loop in _loops(graph):
+    for head, loop in headed_loops(graph):
         yield loop
         latches = [place for place in loop if head in graph[place]]
         inner = [place for place in latches if place.calls == head.calls and place.pc >= head.pc]
@@ -75,14 +75,14 @@ def nested_loops(graph: Graph) -> Iterator[set[Place]]:
                 yield found
 
 
-def _loops(graph: Graph) -> Iterator[tuple[Place, set[Place]]]:
+def headed_loops(graph: Graph) -> Iterator[tuple[Place, set[Place]]]:
     """Yield the loops, each with the block where the search came to it."""
     sources, done = _sources(graph), set[Place]()
     for head in reversed(search(graph, graph).left):  # what leads to it is a strongly connected component
         loop = _leading_to([head], sources, done)
         if len(loop) > 1 or (loop and head in graph[head]):
             yield head, loop
-            yield from _loops({place: [to for to in graph[place] if to in loop and to != head] for place in loop})
+            yield from headed_loops({place: [to for to in graph[place] if to in loop and to != head] for place in loop})
 
 
 def _sources(graph: Graph) -> Graph:
