@@ -14,14 +14,13 @@ callers. That is done for the stack pointer alone: its frame can be accessed alt
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from dbt.abi.addresses import Gva
 from dbt.backend.spans import WIDEST, Alignment, Span, Spans, displacement
 from dbt.frontend.forming import Block, Place, Region
-from dbt.frontend.graph import Graph, graph_of, headed_loops, search
+from dbt.frontend.graph import Graph, graph_of, headed_loops, search, sources_of
 from isa.arm.operands import SP
 from isa.ir.queries import registers_written
 from isa.ir.uop import Access, BranchKind, Uop
@@ -118,35 +117,30 @@ class AccessChecks:
     ``ahead`` has the checks by the stack pointer between one block, or None outside of the region, and the next.
     """
 
-    needless: Collection[tuple[Place, int, Uop]] = ()
+    needless: frozenset[tuple[Place, int, Uop]] = frozenset()
     ahead: Mapping[tuple[Place | None, Place], Check] = field(default_factory=dict)
 
 
-def find_access_checks(
-    region: Region, spans: SpansOf, alignment: Alignment, inlined: AbstractSet[Place]
-) -> AccessChecks:
+def find_access_checks(region: Region, spans: SpansOf, alignment: Alignment, inlined: set[Place]) -> AccessChecks:
     """Return what can be spared in a region, whose blocks have these spans. Blocks of ``inlined`` are lowered as parts
     of others.
     """
     steps = {place: _steps(block, spans(block), alignment) for place, block in region.blocks.items()}
     graph = graph_of(region)
     ahead = _checks_ahead(region, graph, steps, inlined)
-    before = _available(region, graph, steps, ahead)
-    needless = [
-        (place, index, uop)
-        for place, facts in before.items()
-        for index, uop, check, known in _follow(steps[place], dict(facts))
-        if known.covers(check)
-    ]
-    behind = {place: _behind(steps[place], facts) for place, facts in before.items()}
-    return AccessChecks(
-        frozenset(needless),
-        {
-            (source, place): check
-            for (source, place), check in ahead.items()
-            if source is None or (source in behind and not behind[source].get(SP, _NOTHING).covers(check))
-        },
-    )
+    needless = set[tuple[Place, int, Uop]]()
+    behind: dict[Place | None, dict[int, Known]] = {None: {}}
+    for place, before in _available(region, graph, steps, ahead).items():
+        facts = behind[place] = dict(before)
+        needless.update(
+            (place, index, uop) for index, uop, check, known in _follow(steps[place], facts) if known.covers(check)
+        )
+    needed = {
+        edge: check
+        for edge, check in ahead.items()
+        if edge[0] in behind and not behind[edge[0]].get(SP, _NOTHING).covers(check)
+    }
+    return AccessChecks(frozenset(needless), needed)
 
 
 def _steps(block: Block, spans: Spans, alignment: Alignment) -> list[_Step]:
@@ -164,7 +158,7 @@ def _steps(block: Block, spans: Spans, alignment: Alignment) -> list[_Step]:
                     checks.append((*check, uop, is_sure))
             elif id(span) not in begun:
                 begun.add(id(span))
-                checks.append((span.base, _whole(span, uop), uop, True))
+                checks.append((span.base, Check(uop.op, span.low, span.high, span.align), uop, True))
         written = registers_written(insn.uops)
         if checks or written:
             found.append(_Step(index, checks, _moves(insn.uops) if written else {}, written))
@@ -172,12 +166,12 @@ def _steps(block: Block, spans: Spans, alignment: Alignment) -> list[_Step]:
 
 
 def _all_accesses(uops: list[Uop], is_sure: bool = True) -> Iterator[tuple[Uop, bool]]:
-    """Yield the accesses of an instruction, and whether they are always made."""
+    """Yield the accesses of an instruction, and whether they are made in any case. Those of loops are not: a loop that
+    always makes its accesses is a span.
+    """
     for uop in uops:
         if uop.op in ("load", "store"):
             yield uop, is_sure
-        elif uop.op == "for_each_bit":
-            yield from ((inner, is_sure) for inner in uop.body if inner.op in ("load", "store"))
         elif uop.body:
             yield from _all_accesses(uop.body, False)
 
@@ -190,10 +184,6 @@ def _single(uop: Uop, alignment: Alignment) -> tuple[int, Check] | None:
         return None
     base, low = place
     return base, Check(uop.op, low, low + uop.attr.size, alignment(uop.attr))
-
-
-def _whole(span: Span, uop: Uop) -> Check:
-    return Check(uop.op, span.low, span.high, span.align)
 
 
 def _moves(uops: list[Uop]) -> dict[int, tuple[int, int]]:
@@ -270,17 +260,14 @@ def _available(
 
 
 def _checks_ahead(
-    region: Region, graph: Graph, steps: Mapping[Place, list[_Step]], inlined: AbstractSet[Place]
+    region: Region, graph: Graph, steps: Mapping[Place, list[_Step]], inlined: set[Place]
 ) -> dict[tuple[Place | None, Place], Check]:
     """Return the checks of stack frames, by the edges where control comes to a loop or comes back to it.
 
     Of nested loops, the outermost is the one that counts, unless its accesses are too far from each other.
     """
     within = _within_functions(region)
-    sources: dict[Place, list[Place | None]] = {place: [] for place in graph}
-    for place, successors in graph.items():
-        for to in successors:
-            sources[to].append(place)
+    sources: dict[Place, list[Place | None]] = {place: [*found] for place, found in sources_of(graph).items()}
     for place in region.entries.values():
         sources[place].append(None)
     found: dict[tuple[Place | None, Place], Check] = {}
@@ -342,15 +329,14 @@ def _frame(
     walk = _FrameWalk(graph, steps, {head: 0})
     if not walk.go([head], loop) or walk.span is None:
         return None
-    positions = dict(walk.positions)
-    walk.go(list(loop), None)
-    return Check(walk.op, walk.span.low, walk.span.high, walk.span.align), positions
+    walk.go(loop, None)
+    return Check(walk.op, walk.span.low, walk.span.high, walk.span.align), walk.positions
 
 
 @dataclass(slots=True)
 class _FrameWalk:
     """``positions`` has how much the stack pointer has changed from the first block to others, ``span`` what is
-    accessed by it.
+    accessed by it, and ``op`` is what it is checked for.
     """
 
     graph: Graph
@@ -359,7 +345,7 @@ class _FrameWalk:
     span: Span | None = None
     op: str = "load"
 
-    def go(self, places: list[Place], within: Collection[Place] | None) -> bool:
+    def go(self, places: Collection[Place], within: Collection[Place] | None) -> bool:
         """Go through blocks and what follows them, ``within`` a loop if it is given. Return False if an access is too
         far from others, the stack pointer is not known, or a block has it at two positions. Such are left out.
         """

@@ -152,7 +152,7 @@ class RegionExits(Lowering):
         self._spans: Spans
         self._insn: GuestInsn
         self._index = 0
-        self._checked: bool  # whether the access that is being lowered needs a check
+        self._needs_check: bool  # whether the access that is being lowered does
         self._followed_base: int | None  # of the access that is being lowered, if a pointer is followed
 
     # -- entering ------------------------------------------------------------------------------

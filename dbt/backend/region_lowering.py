@@ -136,7 +136,7 @@ class RegionLowering(RegionMemory):
                 self._lower_lookup(lookup, uop)
                 return True
             self._followed_base = self._followed_register(uop.args[0])
-            self._checked = self._is_check_needed(uop)
+            self._needs_check = self._is_check_needed(uop)
         elif uop.op == "set_reg":
             self._forget_hosts([self._number(uop.args[0])])
         return super().lower_uop(uop)

@@ -31,12 +31,10 @@ class RegionMemory(RegionExits):
         f, access = self.f, uop.attr
         assert isinstance(access, Access)
         if not span.host:
-            needed = self._is_check_needed(uop)
-            span.host = (
-                self._check_span(span, uop.op, self._side_exit(_REASONS[uop.op]))
-                if needed
-                else self._known_host(self._span_address(span))
-            )
+            if self._is_check_needed(uop):
+                span.host = self._check_span(span, uop.op, self._side_exit(_REASONS[uop.op]))
+            else:
+                span.host = self._known_host(self._span_address(span))
         address, ordinal = uop.args[0], 0
         place = displacement(address)
         if place is None:  # an access of a register list
@@ -52,6 +50,7 @@ class RegionMemory(RegionExits):
             f.do(f"store i{8 * access.size} {value}, ptr {host}, align {self._alignment(access)}")
 
     def _is_check_needed(self, uop: Uop) -> bool:
+        """Return True if an access of the current instruction has not been checked before."""
         return (self._block.place, self._index, uop) not in self._access_checks.needless
 
     def _known_host(self, address: str) -> str:
@@ -233,7 +232,7 @@ class RegionMemory(RegionExits):
 
     def lower_load(self, address: str, access: Access) -> str:
         align = self._alignment(access)
-        if not self._checked:
+        if not self._needs_check:
             return self.f.emit(f"load i{8 * access.size}, ptr {self._known_host(address)}, align {align}")
         self._widen(address)
         side = self._side_exit(SideExit.LOAD)
@@ -276,7 +275,7 @@ class RegionMemory(RegionExits):
 
     def lower_store(self, address: str, value: str, access: Access) -> None:
         align = self._alignment(access)
-        if not self._checked:
+        if not self._needs_check:
             host = self._known_host(address)
         else:
             self._widen(address)

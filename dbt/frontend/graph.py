@@ -70,14 +70,14 @@ def nested_loops(graph: Graph) -> Iterator[set[Place]]:
         inner = [place for place in latches if place.calls == head.calls and place.pc >= head.pc]
         if 0 < len(inner) < len(latches):
             within = {place: [to for to in graph[place] if to in loop and to != head] for place in loop - {head}}
-            found = {head, *_leading_to(inner, _sources({head: [], **within}), set())}
+            found = {head, *_leading_to(inner, sources_of({head: [], **within}), set())}
             if found != loop:
                 yield found
 
 
 def headed_loops(graph: Graph) -> Iterator[tuple[Place, set[Place]]]:
     """Yield the loops, each with the block where the search came to it."""
-    sources, done = _sources(graph), set[Place]()
+    sources, done = sources_of(graph), set[Place]()
     for head in reversed(search(graph, graph).left):  # what leads to it is a strongly connected component
         loop = _leading_to([head], sources, done)
         if len(loop) > 1 or (loop and head in graph[head]):
@@ -85,7 +85,7 @@ def headed_loops(graph: Graph) -> Iterator[tuple[Place, set[Place]]]:
             yield from headed_loops({place: [to for to in graph[place] if to in loop and to != head] for place in loop})
 
 
-def _sources(graph: Graph) -> Graph:
+def sources_of(graph: Graph) -> Graph:
     """Return what leads to each block."""
     sources: dict[Place, list[Place]] = {place: [] for place in graph}
     for place, successors in graph.items():

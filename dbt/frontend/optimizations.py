@@ -30,7 +30,7 @@ class Optimizations(NamedTuple):
 
     flat: bool = True  # loads from RAM by base and bound, not by the shadow page table (without an MMU)
     spans: bool = True  # accesses by one register and constants are checked together
-    checks: bool = True  # what was checked is not checked again, and stack frames before loops (without an MMU)
+    checks: bool = True  # what was checked is not checked again; loops have their frame checked before (without an MMU)
     guesses: bool = True  # what a loop follows a pointer to is likely in the page of the last (with an MMU)
     lookups: bool = True  # where a table lies that a loop reads by a small index is found once (with an MMU)
     early_zext: bool = True  # addresses are extended to 64 bits before they are checked

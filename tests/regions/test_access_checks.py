@@ -9,13 +9,15 @@ from dbt.abi.exits import DataAbort
 from dbt.backend.access_checks import AccessChecks, Check, Known, find_access_checks
 from dbt.backend.spans import Spans, find_spans
 from dbt.engine.region_tier import RegionTier
-from dbt.frontend.forming import Block, Place, RegionFormer
-from isa.arm.a32 import DECODER
+from dbt.frontend.forming import Block, Place, is_sensitive
 from isa.arm.state import SCTLR_A
+from isa.ir.queries import registers_written, walk
 from isa.ir.uop import Access
 from tests.assembler import assemble
-from tests.oracle.cases import CODE, CaseCode
+from tests.isa.words import FORMS, words_of
+from tests.oracle.cases import CODE
 from tests.oracle.programs import DEVICE, ENTRY, RAM_SIZE, SmallMachine, advance_side_by_side
+from tests.regions.formed import region_of
 
 #: Where the frame of the loop begins: in RAM, across two pages, at the end of RAM, where it just fits, where a part of
 #: it does not; at the beginning of RAM, where a part is below; in a device, nowhere, at odd addresses; and, by their
@@ -74,8 +76,7 @@ def spans_of(block: Block) -> Spans:
 
 def checks_of(source: str) -> tuple[AccessChecks, set[int]]:
     """Return what is found in a region, and the addresses from its entry of the accesses that need no check."""
-    words = memoryview(assemble(source, CODE)).cast("I").tolist()
-    region = RegionFormer(DECODER.decode, CaseCode(tuple(words))).form(Gva(CODE))
+    region = region_of(source)
     found = find_access_checks(region, spans_of, alignment, set())
     assert all(isinstance(uop.attr, Access) for _, _, uop in found.needless)
     return found, {region.blocks[place].insns[index].pc - CODE for place, index, _ in found.needless}
@@ -99,8 +100,7 @@ def test_what_is_known_moves_along_with_constants_and_copies() -> None:
 
 def test_what_no_span_was_checked_for_is_not_known() -> None:
     source = "ldr r0, [r1]; ldr r2, [r1, #8]; b next; next: ldr r3, [r1, #4]; bx lr"
-    words = memoryview(assemble(source, CODE)).cast("I").tolist()
-    region = RegionFormer(DECODER.decode, CaseCode(tuple(words))).form(Gva(CODE))
+    region = region_of(source)
     assert find_access_checks(region, spans_of, alignment, set()).needless
     assert not find_access_checks(region, lambda block: {}, alignment, set()).needless
 
@@ -108,6 +108,16 @@ def test_what_no_span_was_checked_for_is_not_known() -> None:
 def test_a_register_that_is_loaded_behind_a_writeback_is_not_known() -> None:
     _, needless = checks_of(".word 0xe8b10006; b next; next: ldr r3, [r1, #-4]; bx lr")
     assert not needless
+
+
+def test_an_instruction_reads_a_register_before_it_writes_it() -> None:
+    for insn, form in FORMS:
+        for word in words_of(insn, form):
+            uops, written = insn.record_word(word), set[int]()
+            for uop in () if is_sensitive(uops) else walk(uops):
+                assert uop.op != "get_reg" or uop.args[0].number not in written, f"{insn.name} {word:08x}"
+                if uop.op == "set_reg":
+                    written |= registers_written([uop])
 
 
 def test_what_is_far_away_is_forgotten() -> None:
@@ -157,8 +167,7 @@ def test_accesses_far_from_each_other_are_no_frame() -> None:
 
 
 def test_a_block_that_is_lowered_with_others_has_no_check_before_it() -> None:
-    words = memoryview(assemble("loop: str r0, [sp, #8]; subs r2, r2, #1; bne loop; bx lr", CODE)).cast("I").tolist()
-    region = RegionFormer(DECODER.decode, CaseCode(tuple(words))).form(Gva(CODE))
+    region = region_of("loop: str r0, [sp, #8]; subs r2, r2, #1; bne loop; bx lr")
     assert not find_access_checks(region, spans_of, alignment, {Place(Gva(CODE))}).ahead
 
 

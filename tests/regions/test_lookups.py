@@ -11,14 +11,14 @@ from dbt.abi.exits import DataAbort
 from dbt.backend.lookups import Bounds, find_lookups
 from dbt.engine.evaluator import compile_word
 from dbt.engine.region_tier import RegionTier
-from dbt.frontend.forming import Place, Region, RegionFormer, is_sensitive
-from isa.arm.a32 import DECODER
+from dbt.frontend.forming import Place, is_sensitive
 from isa.arm.state import LAYOUT, SCTLR_M
 from isa.ir.queries import walk
 from tests.assembler import assemble
 from tests.isa.words import FORMS, words_of
-from tests.oracle.cases import CODE, CaseCode
+from tests.oracle.cases import CODE
 from tests.oracle.programs import ENTRY, SmallMachine, advance_side_by_side
+from tests.regions.formed import region_of
 
 PAGE = 0x1000
 L1, L2, DATA_L2, LAST_L2 = 0x4000, 0x3000, 0x3400, 0x3800  # the last three: tables of three megabytes
@@ -78,11 +78,6 @@ def test_every_tier_finds_the_same_in_them(seed: int) -> None:
     assert isinstance(regions, RegionTier) and regions.regions.counts.compiled and regions.retired["region"] > 1000
     for each in machines:
         each.close()
-
-
-def region_of(source: str) -> Region:
-    words = memoryview(assemble(source, CODE)).cast("I").tolist()
-    return RegionFormer(DECODER.decode, CaseCode(tuple(words))).form(Gva(CODE))
 
 
 def test_a_lookup_has_a_register_that_its_loop_keeps_and_a_small_index() -> None:

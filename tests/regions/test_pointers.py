@@ -11,13 +11,13 @@ from dbt.abi.cpu import NATIVE, NO_GUESS
 from dbt.abi.exits import DataAbort
 from dbt.backend.pointers import followed_pointers
 from dbt.engine.region_tier import RegionTier
-from dbt.frontend.forming import Place, RegionFormer
-from isa.arm.a32 import DECODER
+from dbt.frontend.forming import Place
 from isa.arm.state import SCTLR_M
 from tests.assembler import assemble
 from tests.long import LONG
-from tests.oracle.cases import CODE, CaseCode
+from tests.oracle.cases import CODE
 from tests.oracle.programs import ENTRY, SmallMachine, advance_side_by_side
+from tests.regions.formed import region_of
 
 PAGE = 0x1000
 L1, L2, DATA_L2 = 0x4000, 0x3000, 0x3400  # the second table of the megabyte with the code, and of that with the data
@@ -87,8 +87,7 @@ def test_what_is_followed_was_loaded_in_the_innermost_loop_around_it() -> None:
         "main: ldr r1, [r9]; inner: ldr r2, [r1, #4]; mov r3, r2; ldr r4, [r3]; add r1, r1, #8; subs r5, r5, #1;"
         "bne inner; subs r6, r6, #1; bne main; bx lr"
     )
-    words = memoryview(assemble(source, CODE)).cast("I").tolist()
-    followed = followed_pointers(RegionFormer(DECODER.decode, CaseCode(tuple(words))).form(Gva(CODE)))
+    followed = followed_pointers(region_of(source))
     assert followed[Place(Gva(CODE))] == {1, 2, 3, 4}
     assert followed[Place(Gva(CODE + 4))] == {2, 3, 4}
 
@@ -98,6 +97,5 @@ def test_what_a_loop_chooses_is_followed_too() -> None:
         "main: mov r3, r7; ldr r1, [r9, #4]; cmp r1, r2; movlo r3, r8; movne r4, #0; str r1, [r3]; subs r5, r5, #1;"
         "bne main; bx lr"
     )
-    words = memoryview(assemble(source, CODE)).cast("I").tolist()
-    followed = followed_pointers(RegionFormer(DECODER.decode, CaseCode(tuple(words))).form(Gva(CODE)))
+    followed = followed_pointers(region_of(source))
     assert followed[Place(Gva(CODE))] == {1, 3}
